@@ -1,0 +1,181 @@
+//! Bring-up of a cluster, until every standby streams, in turning order: what can't be undercut, ours (with a template that is
+//! there already), and the way by hand.
+//!
+//! As containers: three that only sleep, on a network of their own, started at once through the API; ours; by hand. As processes:
+//! the copies of the template plus the start of prepared directories; ours; by hand. Ours counts from the wish to the end of
+//! the act: the template looked up, network, containers or copies, relays, passwords, slots, streaming seen.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use common::lab::drive;
+use common::{Bench, Goal, Oops, Run, Spread, docker, processes};
+use futures_util::future::join_all;
+use replab::model::msg::Topology;
+use replab::pg::TemplateKey;
+use replab::runtime::docker::{DockerRuntime, Engine, Image};
+use replab::runtime::process::{ProcessRuntime, Programs, clean};
+use replab::runtime::{Dirs, Runtime as _, owner};
+
+/// Standbys, and rounds of each size.
+const SIZES: [(u32, usize); 3] = [(2, 12), (8, 3), (16, 3)];
+
+/// What a runtime must reach.
+struct Goals {
+    against: &'static str,
+    limit: f64,
+    by_hand: f64,
+}
+
+const DOCKER: Goals = Goals { against: "bare containers", limit: 1.3, by_hand: 0.4 };
+const PROCESS: Goals = Goals { against: "copies and start", limit: 1.25, by_hand: 0.25 };
+
+fn main() -> ExitCode {
+    common::run("bring_up", bring_up, docker::sweep)
+}
+
+async fn bring_up(bench: &mut Bench) -> Run<()> {
+    for (standbys, rounds) in SIZES {
+        let case = format!("process 1+{standbys}");
+        if bench.wants(&case) {
+            as_processes(bench, &case, standbys, rounds).await?;
+        }
+    }
+    for (standbys, rounds) in SIZES {
+        let case = format!("docker 1+{standbys}");
+        if bench.wants(&case) {
+            in_docker(bench, &case, standbys, rounds).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn as_processes(bench: &mut Bench, case: &str, standbys: u32, rounds: usize) -> Run<()> {
+    let folder = processes::folder()?;
+    let ground = Processes::new(folder.path()).await?;
+    let (rounds, count) = (bench.rounds(rounds), standbys as usize);
+    let mut turn = 0;
+    let figures = bench
+        .turns::<3>(rounds, async |side| {
+            turn += 1;
+            let below = folder.path().join(format!("{turn}"));
+            // The servers end with `_servers`; their files stay until the end.
+            let (took, _servers) = match side {
+                0 => processes::limit(ground.programs.folder(), &ground.template, &below, count).await?,
+                1 => (ground.ours(standbys).await?, Vec::new()),
+                _ => processes::by_hand(ground.programs.folder(), &below, count).await?,
+            };
+            Ok(took)
+        })
+        .await?;
+    judge(bench, case, &PROCESS, &figures, standbys == 2);
+    Ok(())
+}
+
+async fn in_docker(bench: &mut Bench, case: &str, standbys: u32, rounds: usize) -> Run<()> {
+    let folder = processes::folder()?;
+    let ground = Containers::new(folder.path()).await?;
+    let (rounds, count) = (bench.rounds(rounds), standbys as usize);
+    let figures = bench
+        .turns::<3>(rounds, async |side| {
+            let took = match side {
+                0 => docker::bare(&ground.engine, &ground.template, count + 1).await?,
+                1 => ground.ours(standbys).await?.0,
+                _ => docker::by_hand(&ground.engine, &ground.image.id, count).await?,
+            };
+            docker::sweep().await;
+            Ok(took)
+        })
+        .await?;
+    judge(bench, case, &DOCKER, &figures, standbys == 2);
+    Ok(())
+}
+
+fn judge(bench: &mut Bench, case: &str, goals: &Goals, figures: &[Vec<f64>; 3], stalls: bool) {
+    let [limit, ours, by_hand] = figures;
+    let case_of = |what: &str| format!("{case} / {what}");
+    bench.compare(&case_of(goals.against), "ms", (goals.against, limit), ours, Goal::AtMost(goals.limit));
+    bench.compare(&case_of("by hand"), "ms", ("by hand", by_hand), ours, Goal::AtMost(goals.by_hand));
+    if stalls && ours.len() > 1 {
+        let kept = calm(limit, ours);
+        let left_out = ours.len() - kept.len();
+        bench.tell(case, &format!("{left_out} rounds left out of the next: the machine itself stalled in them"));
+        let ours = Spread::of(&kept);
+        bench.goal(&case_of("slowest to fastest"), ours.max / ours.min, Goal::AtMost(1.5));
+    }
+}
+
+/// Ours in those rounds in which the limit, which nothing of ours is part of, took no more than a quarter above its median: else
+/// the machine's stalls would be judged, not ours. At least half of the rounds are kept.
+fn calm(limit: &[f64], ours: &[f64]) -> Vec<f64> {
+    let usual = 1.25 * Spread::of(limit).median;
+    ours.iter().zip(limit).filter(|(_, limit)| **limit <= usual).map(|(ours, _)| *ours).collect()
+}
+
+/// What bring-ups as processes share.
+struct Processes {
+    programs: Programs,
+    dirs: Dirs,
+    key: TemplateKey,
+    template: PathBuf,
+}
+
+impl Processes {
+    /// Makes the template by a first bring-up.
+    async fn new(folder: &Path) -> Run<Self> {
+        let programs = Programs::find(None, None)?;
+        let dirs = Dirs { cache: folder.join("cache"), state: folder.join("state") };
+        let key = TemplateKey::load_or_create(&dirs.cache)?;
+        let mut ground = Self { programs, dirs, key, template: PathBuf::new() };
+        ground.ours(1).await?;
+        let template = clean::leftovers(&ground.dirs).into_iter().find(|one| one.kind == "template");
+        ground.template = Path::new(&template.ok_or_else(|| Oops::from("no template was made"))?.id).join("data");
+        Ok(ground)
+    }
+
+    /// One bring-up; its servers are killed, its files stay.
+    async fn ours(&self, standbys: u32) -> Run<f64> {
+        let runtime = ProcessRuntime::new(owner::current(owner::new_lab_id()), &self.dirs, self.programs.clone())?;
+        let topology = Topology::primary_with(standbys);
+        let (took, lab) = drive(runtime, &self.key, &topology).await?;
+        lab.end.cancel();
+        let gone = join_all(topology.nodes.iter().map(|node| lab.runtime.kill(&node.name))).await;
+        gone.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(took)
+    }
+}
+
+/// What bring-ups in containers share.
+struct Containers {
+    engine: Engine,
+    image: Image,
+    key: TemplateKey,
+    template: String,
+}
+
+impl Containers {
+    /// Makes the template by a first bring-up, if this user hasn't one.
+    async fn new(folder: &Path) -> Run<Self> {
+        let (engine, image) = docker::ground().await?;
+        let key = match replab::app::setup::dirs() {
+            Ok(dirs) => TemplateKey::load_or_create(&dirs.cache)?,
+            Err(_) => TemplateKey::load_or_create(folder)?,
+        };
+        let mut ground = Self { engine, image, key, template: String::new() };
+        ground.template = ground.ours(0).await?.1;
+        docker::sweep().await;
+        Ok(ground)
+    }
+
+    /// One bring-up, and the template's image.
+    async fn ours(&self, standbys: u32) -> Run<(f64, String)> {
+        let owner = owner::current(owner::new_lab_id());
+        let runtime = DockerRuntime::new(owner, self.engine.clone(), self.image.clone());
+        let (took, lab) = drive(runtime, &self.key, &Topology::primary_with(standbys)).await?;
+        let template = lab.runtime.template_image().ok_or_else(|| Oops::from("no template was made"))?;
+        replab::drive::close(&lab).await.map_err(|why| Oops::from(why.to_string()))?;
+        Ok((took, template))
+    }
+}

@@ -1,0 +1,130 @@
+//! Containers without replab: bare ones that do nothing, and the way a person goes by hand. All carry a lab's labels, so that
+//! [`sweep`] finds them, and `replab clean` after a crash.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bollard::Docker;
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, NetworkCreateRequest, NetworkingConfig, PortBinding,
+};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
+use futures_util::future::{join_all, try_join_all};
+use replab::runtime::docker::{self, Engine, Image};
+use replab::runtime::{Owner, owner};
+
+use super::processes::{session, streaming};
+use super::{Oops, Run, ms};
+
+#[path = "../../tests/common/images.rs"]
+mod images;
+
+/// PostgreSQL's version in the containers.
+const MAJOR: u32 = 18;
+/// A data directory of the container's own.
+const DATA: &str = "/tmp/data";
+
+/// The engine and its image, built if it is missing.
+pub async fn ground() -> Run<(Engine, Image)> {
+    images::ground_or_skip(MAJOR).await.ok_or_else(|| Oops::from("no Docker engine or no image"))
+}
+
+/// Removes whatever this process has on the engine; templates stay.
+pub async fn sweep() {
+    let Ok(engine) = Engine::connect().await else { return };
+    let me = owner::current("00000000");
+    let mine = |other: &Owner| (other.pid, other.pid_start) == (me.pid, me.pid_start);
+    let Ok(left) = docker::leftovers(&engine, mine).await else { return };
+    let (networks, containers): (Vec<_>, Vec<_>) =
+        left.into_iter().filter(|one| one.alive).partition(|one| one.kind == "network");
+    for group in [containers, networks] {
+        for (one, gone) in group.iter().zip(join_all(group.iter().map(|one| docker::remove(&engine, one))).await) {
+            if let Err(why) = gone {
+                eprintln!("{} stays: {why}", one.name);
+            }
+        }
+    }
+}
+
+/// Somebody without replab, with a network of his own.
+#[derive(Debug)]
+pub struct Person {
+    docker: Docker,
+    labels: HashMap<String, String>,
+    network: String,
+    image: String,
+}
+
+impl Person {
+    /// Connects and makes the network: the time counts from before this.
+    pub async fn begin(engine: &Engine, image: &str) -> Run<Self> {
+        let docker = Docker::connect_with_unix(&engine.socket().to_string_lossy(), 60, bollard::API_DEFAULT_VERSION)?;
+        let docker = docker.negotiate_version().await?;
+        let lab = owner::new_lab_id();
+        let labels: HashMap<String, String> = owner::to_labels(&owner::current(lab.clone())).into_iter().collect();
+        let name = format!("replab-bench-{lab}");
+        let request = NetworkCreateRequest { name, labels: Some(labels.clone()), ..NetworkCreateRequest::default() };
+        let network = docker.create_network(request).await?.id;
+        Ok(Self { docker, labels, network, image: image.to_owned() })
+    }
+
+    /// Creates and starts a container; its port 5432 is published on 127.0.0.1, where is returned.
+    async fn run(&self, name: &str, shell: &str) -> Run<u16> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
+        let endpoint = EndpointSettings { aliases: Some(vec![name.to_owned()]), ..EndpointSettings::default() };
+        let body = ContainerCreateBody {
+            hostname: Some(name.to_owned()),
+            image: Some(self.image.clone()),
+            user: Some("postgres".to_owned()),
+            entrypoint: Some(vec!["/bin/sh".to_owned(), "-c".to_owned()]),
+            cmd: Some(vec![shell.to_owned()]),
+            labels: Some(self.labels.clone()),
+            exposed_ports: Some(vec!["5432/tcp".to_owned()]),
+            host_config: Some(HostConfig {
+                network_mode: Some(self.network.clone()),
+                port_bindings: Some(HashMap::from([("5432/tcp".to_owned(), Some(vec![binding]))])),
+                ..HostConfig::default()
+            }),
+            networking_config: Some(NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(self.network.clone(), endpoint)])),
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let name = format!("{}-{name}", self.labels.get(owner::label::LAB).map_or("bench", String::as_str));
+        let options = CreateContainerOptionsBuilder::new().name(&format!("replab-bench-{name}")).build();
+        let made = self.docker.create_container(Some(options), body).await?;
+        self.docker.start_container(&made.id, None).await?;
+        Ok(port)
+    }
+}
+
+/// So many containers that only sleep, all at once, on a network of their own.
+pub async fn bare(engine: &Engine, image: &str, count: usize) -> Run<f64> {
+    let began = Instant::now();
+    let person = Person::begin(engine, image).await?;
+    let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+    try_join_all(names.iter().map(|name| person.run(name, "exec sleep 3600"))).await?;
+    Ok(ms(began))
+}
+
+/// One after another: a container that runs initdb and the server; for each standby one that runs `pg_basebackup` and the
+/// server; each waited for until it answers or streams. Without the image's entry point, which would start the server twice.
+pub async fn by_hand(engine: &Engine, image: &str, standbys: usize) -> Run<f64> {
+    let began = Instant::now();
+    let person = Person::begin(engine, image).await?;
+    let serve = format!("exec postgres -D {DATA} -c 'listen_addresses=*' -c unix_socket_directories=/tmp");
+    let primary = format!(
+        "initdb -D {DATA} -U postgres -A trust --no-sync && \
+         echo 'host all,replication all all trust' >>{DATA}/pg_hba.conf && {serve}"
+    );
+    let port = person.run("p", &primary).await?;
+    let client = session(port).await?;
+    for node in 1..=standbys {
+        let from = format!("host=p user=postgres application_name=s{node}");
+        let copy = format!("pg_basebackup -D {DATA} -R -c fast --no-sync -d '{from}' && {serve}");
+        person.run(&format!("s{node}"), &copy).await?;
+        streaming(&client, node).await?;
+    }
+    Ok(ms(began))
+}

@@ -1,0 +1,278 @@
+//! Composition: the command line carried out, one lab and its message loop, and what shows it: the screen or plain lines.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use color_eyre::eyre::Result;
+
+use crate::cli::{Cli, Common, ImageVerb, Verb, exit};
+use crate::keys::QuitHow;
+use crate::model::Stage;
+use crate::model::msg::{Opening, Topology, WriterPlan};
+use crate::model::script::Script;
+use crate::report::Report;
+use crate::runtime::Runtime;
+use crate::scenario::{self, LoadError, Scenario};
+use crate::ui::start::Opens;
+
+pub mod chaos;
+pub mod export;
+pub mod files;
+pub mod hooks;
+pub mod machine;
+pub mod past;
+pub mod plain;
+pub mod progress;
+pub mod reach;
+pub mod recorder;
+pub mod replay;
+pub mod session;
+pub mod setup;
+pub mod signals;
+pub mod socket;
+pub mod terminal;
+
+use plain::Manner;
+use recorder::Recorder;
+use session::Session;
+use setup::{NoPlace, Place};
+use signals::Ended;
+use terminal::Left;
+
+/// The whole program; gives its exit code.
+pub fn main() -> ExitCode {
+    hooks::install();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            drop(plain::complain(&format!("can't start: {e}")));
+            return exit::ENGINE.into();
+        }
+    };
+    let code = runtime.block_on(run(cli)).unwrap_or_else(|error| {
+        let code = code_of(&error);
+        let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+        drop(plain::complain(&chain.join(": ")));
+        code
+    });
+    // Whatever still blocks has nothing left to do.
+    runtime.shutdown_background();
+    code.into()
+}
+
+fn code_of(error: &color_eyre::Report) -> u8 {
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Invalid(_)) => exit::SCENARIO,
+        Some(_) => exit::USAGE,
+        None if error.downcast_ref::<replay::NoRecording>().is_some() => exit::USAGE,
+        None if error.downcast_ref::<reach::NotAsked>().is_some() => exit::USAGE,
+        None if error.downcast_ref::<NoPlace>().is_some() => exit::ENGINE,
+        None => exit::ENGINE,
+    }
+}
+
+async fn run(cli: Cli) -> Result<u8> {
+    let common = &cli.common;
+    match cli.verb {
+        None if on_terminal() => start_screen(common).await,
+        None => open(common, Wanted::lesson(common, "01")?, &Manner::of(common, Vec::new(), true, false)).await,
+        Some(Verb::Up { standbys, topology, headless, reports, keep }) => {
+            let topology = match topology {
+                Some(path) => scenario::load_topology(&path)?,
+                None => Topology::primary_with(standbys),
+            };
+            open(common, Wanted::sandbox(topology), &Manner::of(common, reports, headless, keep)).await
+        }
+        Some(Verb::Play { lesson, headless, reports, keep }) => {
+            open(common, Wanted::lesson(common, &lesson)?, &Manner::of(common, reports, headless, keep)).await
+        }
+        Some(Verb::Replay { recording, headless, reports }) => {
+            replay::run(common, recording, &Manner::of(common, reports, headless, false)).await
+        }
+        Some(Verb::Export(words)) => export::run(common, &words),
+        Some(Verb::Chaos(words)) => let_chaos_loose(common, words).await,
+        Some(Verb::Do { words, lab }) => reach::act(common, lab.as_deref(), &words).await,
+        Some(Verb::Notes { lab }) => reach::notes(common, lab.as_deref()).await,
+        Some(Verb::Check { files }) => files::check(common, &files),
+        Some(Verb::Schema) => files::print_schema(),
+        Some(Verb::List) => machine::list(common),
+        Some(Verb::Doctor) => machine::doctor(common).await,
+        Some(Verb::Clean { dry_run, all }) => machine::clean(common, dry_run, all).await,
+        Some(Verb::Image { verb: ImageVerb::Build }) => machine::build_image(common).await,
+        Some(Verb::Image { verb: ImageVerb::List }) => machine::list_images(common).await,
+        Some(Verb::Completions { shell }) => completions(shell),
+        Some(Verb::Man) => manual(),
+    }
+}
+
+fn on_terminal() -> bool {
+    std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
+}
+
+async fn start_screen(common: &Common) -> Result<u8> {
+    let menu = machine::menu(common).await?;
+    match terminal::choose(common, menu, &mut signals::ended()).await? {
+        Err(code) => Ok(code),
+        Ok(Opens::Sandbox) => {
+            open(common, Wanted::sandbox(Topology::primary_with(2)), &Manner::of(common, Vec::new(), false, false))
+                .await
+        }
+        Ok(Opens::Lesson(name)) => {
+            open(common, Wanted::lesson(common, &name)?, &Manner::of(common, Vec::new(), false, false)).await
+        }
+        Ok(Opens::Leftover(_)) => machine::clean(common, false, false).await,
+        Ok(Opens::Recording(path)) => {
+            replay::run(common, Some(path), &Manner::of(common, Vec::new(), false, false)).await
+        }
+    }
+}
+
+async fn let_chaos_loose(common: &Common, words: crate::cli::ChaosWords) -> Result<u8> {
+    if common.read_only {
+        plain::complain("chaos acts on its lab, and --read-only refuses every act: leave --read-only out")?;
+        return Ok(exit::USAGE);
+    }
+    let seed = words.seed.unwrap_or_else(|| fastrand::u32(..).into());
+    let write = words.write.unwrap_or_else(|| format!("chaos-{seed}.toml").into());
+    let (length, within, journal) = (words.length, words.within, words.journal);
+    let orders = chaos::Orders { seed, length, kinds: words.faults, within, journal, write };
+    let wanted =
+        Wanted { chaos: Some(orders), writer: chaos::writer(), ..Wanted::sandbox(chaos::topology(words.standbys)) };
+    open(common, wanted, &Manner::of(common, words.reports, true, false)).await
+}
+
+/// What a lab shall be.
+struct Wanted {
+    topology: Topology,
+    requires: Option<u32>,
+    script: Option<Script>,
+    writer: WriterPlan,
+    chaos: Option<chaos::Orders>,
+}
+
+impl Wanted {
+    fn sandbox(topology: Topology) -> Self {
+        Self { topology, requires: None, script: None, writer: WriterPlan::default(), chaos: None }
+    }
+
+    fn lesson(common: &Common, name: &str) -> Result<Self, LoadError> {
+        let Scenario { topology, script, writer, requires, .. } = scenario::load(name)?;
+        if common.read_only {
+            return Err(LoadError::ReadOnly(script.name));
+        }
+        Ok(Self { topology, requires, script: Some(script), writer, chaos: None })
+    }
+}
+
+/// Finds a place, opens the lab there, and shows it until it is over.
+async fn open(common: &Common, mut wanted: Wanted, manner: &Manner) -> Result<u8> {
+    let mut ended = signals::ended();
+    let ground = tokio::select! {
+        ground = setup::find(common) => ground?,
+        code = &mut ended => return Ok(code),
+    };
+    if let Some(least) = wanted.requires {
+        ground.needs(least).await?;
+    }
+    wanted.topology.settings.extend(common.settings.iter().cloned());
+    if let Some(script) = &mut wanted.script {
+        script.by_hand = !manner.headless;
+    }
+    let opening = Opening {
+        lab: ground.lab.clone(),
+        runtime: ground.kind.to_owned(),
+        source: ground.source.clone(),
+        topology: wanted.topology,
+        script: wanted.script,
+        read_only: common.read_only,
+        writer: wanted.writer,
+        disk_floor: common.disk_floor,
+    };
+    let (shown, key) = (Shown { common, manner, chaos: wanted.chaos }, ground.key);
+    match ground.place {
+        Place::Docker(runtime) => shown.show((*runtime, key), opening, &mut ended).await,
+        Place::Process(runtime) => shown.show((*runtime, key), opening, &mut ended).await,
+    }
+}
+
+/// How a lab is shown: by chaos, as plain lines, or on the screen.
+struct Shown<'a> {
+    common: &'a Common,
+    manner: &'a Manner,
+    chaos: Option<chaos::Orders>,
+}
+
+impl Shown<'_> {
+    async fn show<R: Runtime>(
+        self,
+        (runtime, key): (R, crate::pg::TemplateKey),
+        opening: Opening,
+        ended: &mut Ended,
+    ) -> Result<u8> {
+        let seed = self.chaos.as_ref().map(|orders| orders.seed);
+        let recorder = Recorder::of(self.common, &opening, seed)?;
+        let mut session = Session::open(runtime, key, opening, recorder)?;
+        // Chaos judges what it did itself: nobody else acts there.
+        if self.chaos.is_none()
+            && let Err(why) = session.listen()
+            && !self.manner.quiet
+        {
+            plain::complain(&format!("replab do and replab notes can't reach this lab: {why}"))?;
+        }
+        match &self.chaos {
+            Some(orders) => chaos::run(session, orders, self.manner, ended).await,
+            None if self.manner.headless => plain::play(session, self.manner, ended).await,
+            None => on_screen(self.common, session, self.manner, ended).await,
+        }
+    }
+}
+
+async fn on_screen<R: Runtime>(
+    common: &Common,
+    mut session: Session<R>,
+    manner: &Manner,
+    ended: &mut Ended,
+) -> Result<u8> {
+    let left = terminal::show(common, manner.keep, &mut session, ended).await;
+    let pages = plain::pages(manner, &Report::of(&session.model), &session.model);
+    let live = session.model.stage == Stage::Live;
+    // The lab goes first, whatever else failed: nothing of it must be left behind.
+    // Who chose to destroy it meant it, --keep or not.
+    let kept = match &left {
+        Ok(Left::Quit(how)) => *how == QuitHow::Keep,
+        Ok(Left::Gone | Left::Signal(_)) => manner.keep,
+        Err(_) => false,
+    };
+    leave(session, kept && live).await?;
+    plain::write_pages(&pages)?;
+    Ok(match left? {
+        Left::Quit(_) | Left::Gone => exit::OK,
+        Left::Signal(code) => code,
+    })
+}
+
+/// Ends the lab: all of it, or all but its servers.
+async fn leave<R: Runtime>(session: Session<R>, keep: bool) -> Result<()> {
+    if !keep {
+        return session.close().await;
+    }
+    let lines = session.keep(setup::kept()?).await?;
+    plain::print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut crate::cli::definition(), "replab", &mut out);
+    plain::print(&String::from_utf8_lossy(&out))?;
+    Ok(exit::OK)
+}
+
+fn manual() -> Result<u8> {
+    let mut out = Vec::new();
+    clap_mangen::Man::new(crate::cli::definition()).render(&mut out)?;
+    plain::print(&String::from_utf8_lossy(&out))?;
+    Ok(exit::OK)
+}

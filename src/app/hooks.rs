@@ -1,0 +1,47 @@
+//! What happens around the program: a log file when one is asked for, and panics, which end the program wherever they
+//! happen: in a task that nobody waits for, too.
+
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+use std::sync::{LazyLock, Mutex};
+
+use color_eyre::config::{HookBuilder, Theme};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::setup;
+
+/// Cancelled by the first panic.
+static PANICKED: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+/// Panics are told plainly where colours don't belong, and end the program.
+pub fn install() {
+    let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let theme = if plain { Theme::new() } else { Theme::dark() };
+    let (panic_hook, _) = HookBuilder::default().theme(theme).display_env_section(false).into_hooks();
+    let hook = panic_hook.into_panic_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hook(info);
+        PANICKED.cancel();
+    }));
+    log();
+}
+
+/// Waits for a panic.
+pub async fn panicked() {
+    PANICKED.cancelled().await;
+}
+
+/// `REPLAB_LOG=debug` writes a log into the state folder; its words are those of tracing's EnvFilter.
+fn log() {
+    let Ok(filter) = EnvFilter::try_from_env("REPLAB_LOG") else { return };
+    let Ok(dirs) = setup::dirs() else { return };
+    let opened = std::fs::create_dir_all(&dirs.state)
+        .and_then(|()| OpenOptions::new().create(true).append(true).open(dirs.state.join("replab.log")));
+    match opened {
+        Ok(file) => {
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).init();
+        }
+        Err(why) => drop(super::plain::complain(&format!("no log: {why}"))),
+    }
+}

@@ -1,0 +1,337 @@
+//! What has to do with the machine, not with a lab: doctor, clean, images, the list of lessons.
+
+use std::path::Path;
+
+use color_eyre::eyre::{Result, eyre};
+use serde::Serialize;
+
+use super::plain::{complain, print};
+use super::{progress, recorder, setup, socket};
+use crate::cli::{Common, exit};
+use crate::model::journal::Tone;
+use crate::recording::shipped::{SHIPPED, named};
+use crate::runtime::docker::{self, Engine};
+use crate::runtime::process::{Programs, clean as folders};
+use crate::runtime::{Leftover, owner};
+use crate::scenario;
+use crate::ui::start::{Entry, Opens, StartMenu};
+
+/// One thing that was checked.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    ok: bool,
+    found: String,
+    mend: Option<String>,
+}
+
+/// `doctor`: what works here. Good when at least one runtime does.
+pub async fn doctor(common: &Common) -> Result<u8> {
+    let engine = Engine::connect().await;
+    let mut checks =
+        vec![check("docker engine", engine.as_ref().map(|e| format!("answers at {}", e.socket().display())))];
+    if let Ok(engine) = &engine {
+        checks.push(image_check(common, engine).await);
+    }
+    let programs = Programs::find(common.pg_bin.as_deref(), common.postgres);
+    let told = programs.as_ref().map(|p| format!("PostgreSQL {} in {}", p.version(), p.folder().display()));
+    checks.push(check("programs", told));
+    checks.push(terminal());
+    let dirs = setup::dirs()?;
+    checks.push(Check { what: "cache", ok: true, found: dirs.cache.display().to_string(), mend: None });
+    checks.push(Check { what: "state", ok: true, found: dirs.state.display().to_string(), mend: None });
+    checks.push(room(&dirs.state));
+    let left = orphans(&leftovers(engine.as_ref().ok()).await?).len();
+    checks.push(Check {
+        what: "leftovers",
+        ok: left == 0,
+        found: format!("{left} of earlier labs"),
+        mend: (left > 0).then(|| "replab clean".to_owned()),
+    });
+    let usable = |what: &str| checks.iter().any(|c| c.what == what && c.ok);
+    let good = (usable("docker engine") && usable("image")) || usable("programs");
+    print(&if common.json { serde_json::to_string_pretty(&checks)? + "\n" } else { table(&checks) })?;
+    Ok(if good { exit::OK } else { exit::ENGINE })
+}
+
+fn check(what: &'static str, found: Result<String, &crate::runtime::RuntimeError>) -> Check {
+    match found {
+        Ok(found) => Check { what, ok: true, found, mend: None },
+        Err(e) => Check { what, ok: false, found: e.why.clone(), mend: e.hint.clone() },
+    }
+}
+
+async fn image_check(common: &Common, engine: &Engine) -> Check {
+    let choice = setup::image_choice(common);
+    match docker::find_image(engine, &choice).await {
+        Ok(Some(image)) => {
+            Check { what: "image", ok: true, found: format!("{} (PostgreSQL {})", image.name, image.major), mend: None }
+        }
+        Ok(None) => Check {
+            what: "image",
+            ok: false,
+            found: format!("none for PostgreSQL {}", choice.major),
+            mend: Some(format!("docker pull postgres:{0}, or replab image build --postgres {0}", choice.major)),
+        },
+        Err(e) => Check { what: "image", ok: false, found: e.to_string(), mend: e.hint },
+    }
+}
+
+fn terminal() -> Check {
+    let size = crossterm::terminal::size().map(|(w, h)| format!("{w}x{h}"));
+    let term = std::env::var("TERM").unwrap_or_else(|_| "not set".to_owned());
+    let found = format!("TERM {}, {}", crate::model::safe_text(&term), size.unwrap_or_else(|_| "no size".to_owned()));
+    Check { what: "terminal", ok: true, found, mend: None }
+}
+
+/// A lab of three nodes takes about 200 MB.
+const ROOM_MIN: u64 = 1024 * 1024 * 1024;
+
+fn room(path: &Path) -> Check {
+    match crate::runtime::free_bytes(path) {
+        Ok(free) => {
+            let ok = free >= ROOM_MIN;
+            let mend = (!ok).then(|| "free at least 1 GiB".to_owned());
+            Check { what: "disk", ok, found: format!("{:.1} GB free", free as f64 / 1e9), mend }
+        }
+        Err(e) => Check { what: "disk", ok: false, found: e.to_string(), mend: None },
+    }
+}
+
+fn table(checks: &[Check]) -> String {
+    let row = |c: &Check| {
+        let mend = c.mend.as_ref().map_or(String::new(), |m| format!("\n{:22}-> {m}", ""));
+        format!("{:4} {:<16} {}{mend}\n", if c.ok { "ok" } else { "no" }, c.what, c.found)
+    };
+    checks.iter().map(row).collect()
+}
+
+/// What labs left or have, on the engine (if one answers) and in folders.
+pub async fn leftovers(engine: Option<&Engine>) -> Result<Vec<Leftover>> {
+    let mut found = folders::leftovers(&setup::dirs()?);
+    found.extend(socket::leftovers(&setup::sockets()?));
+    if let Some(engine) = engine {
+        found.extend(docker::leftovers(engine, owner::alive).await.map_err(|e| eyre!("{e}"))?);
+        found.extend(docker::templates(engine).await.map_err(|e| eyre!("{e}"))?);
+    }
+    Ok(found)
+}
+
+/// Those that `clean` removes without `--all`: labs of this user whose owner is gone.
+pub fn orphans(all: &[Leftover]) -> Vec<&Leftover> {
+    let me = rustix::process::geteuid().as_raw();
+    all.iter().filter(|l| !l.alive && l.owner.as_ref().is_some_and(|o| o.uid == me)).collect()
+}
+
+/// `clean`.
+pub async fn clean(common: &Common, dry_run: bool, all: bool) -> Result<u8> {
+    let engine = Engine::connect().await.ok();
+    let found = leftovers(engine.as_ref()).await?;
+    let chosen: Vec<&Leftover> = if all { found.iter().collect() } else { orphans(&found) };
+    let mut failed = false;
+    for left in &chosen {
+        let verb = if dry_run { "would remove" } else { "removed" };
+        let done = if dry_run { Ok(()) } else { remove(engine.as_ref(), left).await };
+        match done {
+            Ok(()) if !common.quiet && !common.json => print(&format!("{verb} {} {}\n", left.kind, left.name))?,
+            Ok(()) => {}
+            Err(why) => {
+                failed = true;
+                complain(&format!("{}: {why}", left.name))?;
+            }
+        }
+    }
+    if !dry_run {
+        forget_passwords(&chosen)?;
+    }
+    if common.json {
+        print(&(serde_json::to_string_pretty(&chosen)? + "\n"))?;
+    } else if chosen.is_empty() && !common.quiet {
+        let spared = found.iter().filter(|l| l.owner.is_some()).count();
+        let note = if spared > 0 {
+            format!(" ({spared} things belong to labs that run, or to other users)")
+        } else {
+            String::new()
+        };
+        print(&format!("nothing was left behind{note}\n"))?;
+    }
+    Ok(if failed { exit::FAILED } else { exit::OK })
+}
+
+/// Files with the passwords of labs that are gone now.
+fn forget_passwords(removed: &[&Leftover]) -> Result<()> {
+    let kept = setup::kept()?;
+    for owner in removed.iter().filter_map(|l| l.owner.as_ref()) {
+        match std::fs::remove_file(kept.join(format!("{}.pgpass", owner.lab))) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn remove(engine: Option<&Engine>, left: &Leftover) -> Result<(), crate::runtime::RuntimeError> {
+    if left.kind == socket::KIND {
+        let what = format!("remove the socket {}", left.name);
+        return socket::remove(left).map_err(|e| crate::runtime::RuntimeError { what, why: e.to_string(), hint: None });
+    }
+    match (engine, left.id.starts_with('/')) {
+        (Some(engine), false) => docker::remove(engine, left).await,
+        _ => folders::remove(left),
+    }
+}
+
+/// `list`: the lessons, and which of them were played to their end.
+pub fn list(common: &Common) -> Result<u8> {
+    let lessons = scenario::SHIPPED.iter().map(|(name, text)| scenario::parse(name, text));
+    let lessons = lessons.collect::<Result<Vec<_>, _>>().map_err(|e| eyre!("{e}"))?;
+    let (kept, said) = progress::kept();
+    if let Some(said) = said {
+        complain(&said)?;
+    }
+    let done = |l: &scenario::Scenario| kept.lessons.get(&l.script.name);
+    if common.json {
+        let rows: Vec<_> = lessons
+            .iter()
+            .map(|l| serde_json::json!({"name": l.script.name, "title": l.script.title, "summary": l.script.summary, "level": l.level, "minutes": l.minutes, "progress": done(l), "recorded": named(&l.script.name).is_some()}))
+            .collect();
+        print(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+    } else {
+        let row = |l: &scenario::Scenario| {
+            let number = &l.script.name[..2];
+            let done = done(l).map_or(String::new(), |lesson| format!("  ✔ {}", lesson.told()));
+            let recorded =
+                named(&l.script.name).map_or(String::new(), |_| format!("  [recorded: replab replay {number}]"));
+            format!("{number}  {}{done}{recorded}\n    {}\n", l.script.title, l.script.summary)
+        };
+        print(&lessons.iter().map(row).collect::<String>())?;
+    }
+    Ok(exit::OK)
+}
+
+/// The last labs, as entries of the menu.
+fn recordings() -> Vec<Entry> {
+    let files = setup::recordings().map(|folder| recorder::recordings(&folder)).unwrap_or_default();
+    let entry = |path: std::path::PathBuf| {
+        let header = recorder::header_of(&path)?;
+        Some(Entry {
+            opens: Opens::Recording(path.display().to_string()),
+            group: "Recordings".to_owned(),
+            number: None,
+            title: title_of(header.title, header.seed),
+            line: format!("Recorded {}, {}; nothing runs.", header.began.get(..16)?.replace('T', " "), header.runtime),
+            done: false,
+        })
+    };
+    files.into_iter().filter_map(entry).collect()
+}
+
+fn title_of(lesson: Option<String>, seed: Option<u64>) -> String {
+    lesson.unwrap_or_else(|| seed.map_or("Sandbox".to_owned(), |seed| format!("Chaos of seed {seed}")))
+}
+
+/// The shipped recordings, as entries of the menu.
+fn shipped() -> impl Iterator<Item = Entry> {
+    SHIPPED.iter().filter_map(|(name, _)| {
+        let lesson = scenario::load(name).ok()?;
+        Some(Entry {
+            opens: Opens::Recording((*name).to_owned()),
+            group: "Shipped recordings: nothing needs to be installed".to_owned(),
+            number: name[..2].parse().ok(),
+            title: lesson.script.title,
+            line: format!("{} Nothing runs.", lesson.script.summary),
+            done: false,
+        })
+    })
+}
+
+/// The menu of recordings alone, where none is kept.
+pub fn recordings_menu() -> StartMenu {
+    let entries = shipped().collect();
+    StartMenu {
+        entries,
+        machine: "nothing is recorded here yet; these come with replab".to_owned(),
+        ..StartMenu::default()
+    }
+}
+
+/// The start menu: the sandbox, the course, what earlier labs left.
+pub async fn menu(common: &Common) -> Result<StartMenu> {
+    let engine = Engine::connect().await;
+    let mut entries = vec![Entry {
+        opens: Opens::Sandbox,
+        group: String::new(),
+        number: None,
+        title: "Sandbox".to_owned(),
+        line: "A primary and two standbys, to watch, change and break as you like.".to_owned(),
+        done: false,
+    }];
+    let (kept, said) = progress::kept();
+    for (name, text) in scenario::SHIPPED {
+        let lesson = scenario::parse(name, text).map_err(|e| eyre!("{e}"))?;
+        entries.push(Entry {
+            opens: Opens::Lesson((*name).to_owned()),
+            group: "Course".to_owned(),
+            number: name[..2].parse().ok(),
+            title: lesson.script.title,
+            line: lesson.script.summary,
+            done: kept.lessons.contains_key(*name),
+        });
+    }
+    entries.extend(recordings());
+    entries.extend(shipped());
+    let found = leftovers(engine.as_ref().ok()).await?;
+    let left = orphans(&found);
+    if !left.is_empty() {
+        entries.push(Entry {
+            opens: Opens::Leftover(String::new()),
+            group: "Leftovers".to_owned(),
+            number: None,
+            title: format!("Remove what earlier labs left ({})", left.len()),
+            line: left.iter().map(|l| l.name.as_str()).take(3).collect::<Vec<_>>().join(", "),
+            done: false,
+        });
+    }
+    let (machine, mut notes) = match &engine {
+        Ok(_) => ("docker".to_owned(), Vec::new()),
+        Err(why) => ("processes".to_owned(), vec![(Tone::Warn, format!("{why}; replab doctor says more"))]),
+    };
+    notes.extend(said.map(|said| (Tone::Warn, said)));
+    let machine = match &common.image {
+        Some(image) => format!("{machine}, {image}"),
+        None => machine,
+    };
+    Ok(StartMenu { entries, picked: 0, notes, machine })
+}
+
+/// `image build`.
+pub async fn build_image(common: &Common) -> Result<u8> {
+    let engine = Engine::connect().await.map_err(|e| eyre!("{e}"))?;
+    let choice = setup::image_choice(common);
+    let image = docker::build(&engine, &choice, &setup::phases(common)).await.map_err(|e| match e.hint {
+        Some(ref hint) => eyre!("{e}\n  {hint}"),
+        None => eyre!("{e}"),
+    })?;
+    print(&format!("{}\n", image.name))?;
+    Ok(exit::OK)
+}
+
+/// `image list`: for each version, the image a lab would use.
+pub async fn list_images(common: &Common) -> Result<u8> {
+    let engine = Engine::connect().await.map_err(|e| eyre!("{e}"))?;
+    let mut rows = Vec::new();
+    for major in 15..=19 {
+        let choice = docker::ImageChoice { explicit: None, major };
+        if let Some(image) = docker::find_image(&engine, &choice).await.map_err(|e| eyre!("{e}"))? {
+            rows.push((major, image.name));
+        }
+    }
+    if common.json {
+        print(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
+    } else if rows.is_empty() {
+        print("no PostgreSQL image is here; replab image build --postgres 18 makes one\n")?;
+    } else {
+        print(&rows.iter().map(|(major, name)| format!("{major}  {name}\n")).collect::<String>())?;
+    }
+    Ok(exit::OK)
+}

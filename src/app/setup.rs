@@ -1,0 +1,233 @@
+//! Finding a place for a lab: engine and image, or programs on this machine, in one order everywhere; and saying, when
+//! nothing serves, what was tried and the one command that mends each.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use color_eyre::eyre::{Result, WrapErr};
+use etcetera::BaseStrategy;
+use tokio::sync::mpsc;
+
+use super::plain::complain;
+use crate::cli::{Common, RuntimeChoice};
+use crate::pg::secret::TemplateKey;
+use crate::runtime::docker::{self, DockerRuntime, Engine, Image, ImageChoice};
+use crate::runtime::process::{ProcessRuntime, Programs};
+use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, free_bytes, owner};
+
+/// The major version when nobody asks for another.
+pub const MAJOR: u32 = 18;
+
+/// A place for a lab.
+#[derive(Debug)]
+pub enum Place {
+    /// Containers.
+    Docker(Box<DockerRuntime>),
+    /// Processes.
+    Process(Box<ProcessRuntime>),
+}
+
+/// A place and what the lab needs to know of it.
+#[derive(Debug)]
+pub struct Ground {
+    /// Where nodes live.
+    pub place: Place,
+    /// The lab's id.
+    pub lab: String,
+    /// "docker" or "process".
+    pub kind: &'static str,
+    /// The image, or the programs' folder.
+    pub source: String,
+    /// The major version of its PostgreSQL.
+    pub major: u32,
+    /// The templates' key.
+    pub key: TemplateKey,
+}
+
+impl Ground {
+    /// Refuses a lesson that needs a newer PostgreSQL than is here.
+    pub async fn needs(&self, least: u32) -> Result<()> {
+        if self.major >= least {
+            return Ok(());
+        }
+        let done = match &self.place {
+            Place::Docker(runtime) => runtime.destroy_all().await,
+            Place::Process(runtime) => runtime.destroy_all().await,
+        };
+        done.map_err(|e| NoPlace(vec![told(self.kind, &e)]))?;
+        let (source, here) = (&self.source, self.major);
+        Err(NoPlace(vec![format!(
+            "  {}: the lesson needs PostgreSQL {least}, and {source} is {here}; ask for another with --postgres {least}, --image or --pg-bin",
+            self.kind
+        )])
+        .into())
+    }
+}
+
+/// No place was found: what was tried, one line each.
+#[derive(Debug, thiserror::Error)]
+#[error("no place for a lab was found\n{}", .0.join("\n"))]
+pub struct NoPlace(pub Vec<String>);
+
+/// This user's folders, by the XDG base directory rules.
+pub fn dirs() -> Result<Dirs> {
+    let base = etcetera::choose_base_strategy().wrap_err("can't find the home folder")?;
+    let state = base.state_dir().unwrap_or_else(|| base.data_dir());
+    Ok(Dirs { cache: base.cache_dir().join("replab"), state: state.join("replab") })
+}
+
+/// Where the passwords of kept labs are.
+pub fn kept() -> Result<std::path::PathBuf> {
+    Ok(dirs()?.state.join("kept"))
+}
+
+/// Where the sockets of labs that run are.
+pub fn sockets() -> Result<std::path::PathBuf> {
+    Ok(dirs()?.state.join("run"))
+}
+
+/// Where recordings are that nobody gave a place.
+pub fn recordings() -> Result<std::path::PathBuf> {
+    Ok(dirs()?.state.join("recordings"))
+}
+
+/// A lab of three nodes takes about 200 MB, and a busy writer more.
+const ROOM_MIN: u64 = 512 * 1024 * 1024;
+
+/// Refuses a place without room, before anything is made there.
+fn room(path: &Path) -> Result<(), RuntimeError> {
+    match free_bytes(path) {
+        Ok(free) if free < ROOM_MIN => Err(RuntimeError {
+            what: "make a lab".to_owned(),
+            why: format!("only {} MB are free at {}", free / 1_000_000, path.display()),
+            hint: Some(format!(
+                "free at least {} MB there; replab clean --all removes old labs and templates",
+                ROOM_MIN / 1_000_000
+            )),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What the person asked for as an image.
+pub fn image_choice(common: &Common) -> ImageChoice {
+    ImageChoice { explicit: common.image.clone(), major: common.postgres.unwrap_or(MAJOR) }
+}
+
+/// Finds the place that was asked for.
+pub async fn find(common: &Common) -> Result<Ground> {
+    let dirs = dirs()?;
+    let lab = owner::new_lab_id();
+    let key = TemplateKey::load_or_create(&dirs.cache).wrap_err("can't keep the templates' key")?;
+    let mut tried = Vec::new();
+    if common.runtime != RuntimeChoice::Process {
+        match engine_and_image(common).await {
+            Ok((engine, image)) => {
+                let (source, major) = (image.name.clone(), image.major);
+                let runtime = DockerRuntime::new(owner::current(lab.clone()), engine, image);
+                return Ok(Ground { place: Place::Docker(Box::new(runtime)), lab, kind: "docker", source, major, key });
+            }
+            Err(why) => tried.push(told("docker", &why)),
+        }
+    }
+    if common.runtime != RuntimeChoice::Docker {
+        match Programs::find(common.pg_bin.as_deref(), common.postgres) {
+            Ok(programs) => {
+                if !tried.is_empty() {
+                    tell(common, &format!("{}; using the programs in {}", tried[0], programs.folder().display()));
+                }
+                let (source, major) = (programs.folder().display().to_string(), programs.major());
+                let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
+                let runtime = ProcessRuntime::new(owner::current(lab.clone()), &dirs, programs).map_err(refused)?;
+                if let Err(why) = room(runtime.folder()) {
+                    runtime.destroy_all().await.map_err(refused)?;
+                    return Err(refused(why).into());
+                }
+                return Ok(Ground {
+                    place: Place::Process(Box::new(runtime)),
+                    lab,
+                    kind: "process",
+                    source,
+                    major,
+                    key,
+                });
+            }
+            Err(why) => tried.push(told("process", &why)),
+        }
+    }
+    Err(NoPlace(tried).into())
+}
+
+fn told(kind: &str, error: &RuntimeError) -> String {
+    let hint = error.hint.as_ref().map_or(String::new(), |h| format!("; {h}"));
+    format!("  {kind}: {error}{hint}")
+}
+
+fn tell(common: &Common, text: &str) {
+    if !common.quiet {
+        // A message that can't be shown changes nothing.
+        drop(complain(text.trim()));
+    }
+}
+
+/// An engine that answers, and an image: the one here, else pulled, else built.
+pub async fn engine_and_image(common: &Common) -> Result<(Engine, Image), RuntimeError> {
+    let engine = Engine::connect().await?;
+    let choice = image_choice(common);
+    if let Some(root) = engine.root_dir().await {
+        room(&root)?;
+    }
+    let image = match docker::find_image(&engine, &choice).await? {
+        Some(image) => image,
+        None => get_image(common, &engine, &choice).await?,
+    };
+    if let Some(warning) = &image.warning {
+        tell(common, warning);
+    }
+    Ok((engine, image))
+}
+
+async fn get_image(common: &Common, engine: &Engine, choice: &ImageChoice) -> Result<Image, RuntimeError> {
+    tell(common, &format!("no image for PostgreSQL {} is here: pulling it", choice.major));
+    let progress = phases(common);
+    let pull = match docker::pull(engine, choice, &progress).await {
+        Ok(image) => return Ok(image),
+        Err(why) => why,
+    };
+    if let Some(refusal) = docker::build_refusal(choice) {
+        let hint =
+            Some(format!("{refusal}; or `docker pull postgres:{}` where a registry can be reached", choice.major));
+        return Err(RuntimeError { hint, ..pull });
+    }
+    tell(common, &format!("{pull}: building the image from Debian's packages; this takes a minute or two, once"));
+    if !agreed() {
+        return Err(RuntimeError { hint: Some("you chose not to build it".to_owned()), ..pull });
+    }
+    docker::build(engine, choice, &progress).await
+}
+
+/// On a terminal the person is asked; without one it is done, having been said.
+fn agreed() -> bool {
+    let (mut err, input) = (std::io::stderr(), std::io::stdin());
+    if !(input.is_terminal() && err.is_terminal()) {
+        return true;
+    }
+    let mut answer = String::new();
+    let asked =
+        write!(err, "Build it now? [Y/n] ").and_then(|()| err.flush()).and_then(|()| input.read_line(&mut answer));
+    asked.is_ok() && !answer.trim().to_ascii_lowercase().starts_with('n')
+}
+
+/// Phases of slow work, as lines on standard error.
+pub fn phases(common: &Common) -> Progress {
+    let (progress, mut texts) = mpsc::unbounded_channel::<String>();
+    let quiet = common.quiet;
+    tokio::spawn(async move {
+        while let Some(text) = texts.recv().await {
+            if !quiet {
+                drop(complain(&text));
+            }
+        }
+    });
+    progress
+}

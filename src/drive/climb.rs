@@ -1,0 +1,148 @@
+//! The way up of a new cluster: every node on its own task, in an order that costs no waiting.
+//!
+//! The primary has the most to do, so it is started first; but what takes longest is starting containers, so standbys don't wait
+//! until it serves. Their links are closed until their upstream has its passwords and slots, so the first thing that they hear
+//! is the stream. Where links are direct a standby starts when its upstream is open: asked for a name that isn't there yet, it
+//! would stall for a second (facts, "Speed"). Nobody is looked at on the way: for a first look a server has half of its catalogs
+//! to read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::bring_up::{ASK_EVERY, STREAM_LIMIT, late, standby_files, start};
+use super::{Failure, Lab, links};
+use crate::model::NodeName;
+use crate::model::msg::{NodePlan, Topology};
+use crate::pg::conf;
+use crate::pg::control::Control;
+use crate::runtime::{Origin, Runtime};
+
+/// A standby that answers has asked for its upstream long before this, if it can.
+const COMING: Duration = Duration::from_secs(3);
+
+/// A cluster on its way up.
+pub(super) struct Climb<'a, R: Runtime> {
+    lab: &'a Arc<Lab<R>>,
+    /// All but the primary.
+    pub(super) standbys: Vec<&'a NodePlan>,
+    /// Nodes that answer, and take in those who follow them.
+    open: watch::Sender<BTreeSet<NodeName>>,
+    /// The primary is being started.
+    begun: watch::Sender<bool>,
+}
+
+impl<'a, R: Runtime> Climb<'a, R> {
+    /// The way up to this topology; an error when it leads in a circle.
+    pub(super) fn new(lab: &'a Arc<Lab<R>>, topology: &'a Topology) -> Result<Self, Failure> {
+        let (mut left, mut below): (Vec<_>, Vec<_>) = topology.nodes.iter().partition(|n| n.upstream.is_some());
+        let standbys = left.clone();
+        while !left.is_empty() {
+            let follows = |plan: &&NodePlan| below.iter().any(|up| Some(&up.name) == plan.upstream.as_ref());
+            let (now, later): (Vec<_>, Vec<_>) = left.into_iter().partition(follows);
+            if now.is_empty() {
+                return Err(Failure("the topology has a circle".to_owned()));
+            }
+            (left, below) = (later, now);
+        }
+        Ok(Self { lab, standbys, open: watch::Sender::default(), begun: watch::Sender::default() })
+    }
+
+    /// Takes the primary up until all that follow it stream; gives the system identifier.
+    pub(super) async fn primary(&self, primary: &NodeName) -> Result<u64, Failure> {
+        let lab = self.lab;
+        lab.phase(Some(primary), "copying the template").await;
+        let passwords = lab.passwords.clone();
+        let passwords = tokio::task::spawn_blocking(move || passwords.statements());
+        let files = conf::primary_files(primary, &lab.passwords, &lab.settings(), &[]);
+        lab.runtime.create(primary, Origin::Template, &files).await?;
+        lab.phase(Some(primary), "starting").await;
+        self.begun.send_replace(true);
+        let control = start(lab, primary, None, lab.template_keys()).await?;
+        let passwords = passwords.await.map_err(|why| Failure(why.to_string()))?;
+        control.settle_in(&passwords, &lab.passwords, &lab.id, &self.followers(primary)).await?;
+        self.open(primary).await?;
+        let identifier = control.system_identifier().await?;
+        lab.phase(Some(primary), "").await;
+        self.until_followed(primary, &control).await?;
+        Ok(identifier)
+    }
+
+    /// Takes a standby up until all that follow it stream; that it streams itself is its upstream's to see.
+    pub(super) async fn standby(&self, plan: &NodePlan) -> Result<(), Failure> {
+        let (lab, name) = (self.lab, &plan.name);
+        let Some(upstream) = &plan.upstream else { return Ok(()) };
+        lab.phase(Some(name), "copying the template").await;
+        // The engine makes the lab's network meanwhile, which the link needs and the container doesn't yet.
+        let made = async { Ok(lab.runtime.create(name, Origin::Template, &[]).await?) };
+        let (from, ()) = try_join(links::lay(lab, name, upstream), made).await?;
+        lab.runtime.put(name, &standby_files(lab, name, &from, &[])?).await?;
+        if links::direct(lab).is_some() {
+            lab.phase(Some(name), &format!("waiting for {upstream}")).await;
+            self.until_open(&[upstream.as_str()]).await;
+        }
+        // Both sides of the channel live as long as this.
+        drop(self.begun.subscribe().wait_for(|begun| *begun).await);
+        lab.phase(Some(name), "starting").await;
+        let control = start(lab, name, Some(upstream), lab.template_keys()).await?;
+        control.create_slots(&self.followers(name)).await?;
+        self.open(name).await?;
+        self.until_followed(name, &control).await
+    }
+
+    /// Who follows this node, and so has a slot on it.
+    fn followers(&self, node: &NodeName) -> Vec<&str> {
+        let followers = self.standbys.iter().filter(|plan| plan.upstream.as_ref() == Some(node));
+        followers.map(|plan| plan.name.as_str()).collect()
+    }
+
+    async fn open(&self, node: &NodeName) -> Result<(), Failure> {
+        links::dial(self.lab, node).await?;
+        self.open.send_modify(|open| open.extend([node.clone()]));
+        Ok(())
+    }
+
+    async fn until_open(&self, nodes: &[&str]) {
+        let all = |open: &BTreeSet<NodeName>| nodes.iter().all(|n| open.iter().any(|o| o.as_str() == *n));
+        // The sender lives as long as this.
+        drop(self.open.subscribe().wait_for(all).await);
+    }
+
+    /// Waits until everybody who follows this node streams: once they all run, which is what takes long, it is asked.
+    async fn until_followed(&self, node: &NodeName, control: &Control) -> Result<(), Failure> {
+        let mut waiting = self.followers(node);
+        self.until_open(&waiting).await;
+        let (end, mut patience) = (Instant::now() + STREAM_LIMIT, Some(Instant::now() + COMING));
+        while !waiting.is_empty() {
+            let streaming = control.streaming().await?;
+            let streams = |name: &str| streaming.iter().any(|s| s == name);
+            let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|name| streams(name));
+            for plan in self.standbys.iter().filter(|plan| now.contains(&plan.name.as_str())) {
+                self.lab.phase(Some(&plan.name), "").await;
+            }
+            waiting = later;
+            if let Some(name) = waiting.first() {
+                if Instant::now() >= end {
+                    return Err(late(name, node));
+                }
+                if patience.is_some_and(|time| Instant::now() >= time) {
+                    patience = None;
+                    self.straighten(&waiting, node).await?;
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn straighten(&self, waiting: &[&str], upstream: &NodeName) -> Result<(), Failure> {
+        for plan in self.standbys.iter().filter(|plan| waiting.contains(&plan.name.as_str())) {
+            links::straighten(self.lab, &plan.name, upstream).await?;
+        }
+        Ok(())
+    }
+}

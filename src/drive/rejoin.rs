@@ -1,0 +1,327 @@
+//! A node comes back as a standby: what only it has is counted while nobody else can reach it, then it is rewound, or made anew.
+//!
+//! It never runs as a primary on this way: `standby.signal` is laid down before its first start and again after every program that
+//! may take it away (pg_rewind copies its source, which is a primary). It is read as a standby of nobody, which replays all of its
+//! own log and lets nobody in but the lab.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join;
+use tokio::time::{Instant, sleep};
+
+use super::bring_up::{drop_slot, run_job, standby_files};
+use super::{Done, Failure, Lab, Steps, failover, faults, judge, links};
+use crate::model::cluster::Sample;
+use crate::model::command::Way;
+use crate::model::ledger::{self, Ids, minus};
+use crate::model::msg::{Happened, Rejoined, Road};
+use crate::model::verdict::NodeReading;
+use crate::model::{Lsn, NodeName};
+use crate::pg::conf::{self, Setting, Upstream};
+use crate::runtime::{NodeFile, Place, Runtime};
+
+/// A running node that is to come back is given so long to stop; then it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// A rewound node that doesn't stream after this won't: its source lacks the WAL.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
+/// All of a standby's own log is replayed when it stands still for so long.
+const STILL: Duration = Duration::from_millis(50);
+
+/// What was found on the node itself.
+struct Found {
+    only: Ids,
+    timeline: u32,
+    end: Lsn,
+}
+
+/// A node on its way back.
+struct Return<'a, R: Runtime> {
+    lab: &'a Arc<Lab<R>>,
+    node: &'a NodeName,
+    source: &'a NodeName,
+    from: Upstream,
+    /// Its own settings, as they were found in it.
+    own: Vec<Setting>,
+}
+
+pub async fn rejoin<R: Runtime>(
+    lab: &Arc<Lab<R>>,
+    node: &NodeName,
+    source: &NodeName,
+    way: Option<Way>,
+    steps: &mut Steps,
+) -> Done {
+    let done = come_back(lab, node, source, way, steps).await;
+    lab.phase(Some(node), "").await;
+    let done = done?;
+    lab.look_around().await;
+    Ok(Happened::Rejoined(done))
+}
+
+async fn come_back<R: Runtime>(
+    lab: &Arc<Lab<R>>,
+    node: &NodeName,
+    source: &NodeName,
+    way: Option<Way>,
+    steps: &mut Steps,
+) -> Result<Rejoined, Failure> {
+    lab.phase(Some(node), "stopping").await;
+    down(lab, node, steps).await?;
+    let there = lab.control(source)?;
+    steps.sql(source, "CHECKPOINT");
+    steps.sql(source, format!("SELECT pg_create_physical_replication_slot('{node}', true)"));
+    let source_is_ready = async {
+        there.checkpoint().await?;
+        Ok::<_, Failure>(there.create_slot(node.as_str()).await?)
+    };
+    // A file out of a container costs an eighth of a second: meanwhile the source gets ready.
+    let ((own, readable), ()) = try_join(inside(lab, node), source_is_ready).await?;
+    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own };
+    let found = match readable {
+        Ok(()) => back.count(steps).await,
+        Err(why) => Err(why),
+    };
+    let sample = there.sample().await?;
+    let fork = match &found {
+        Ok(found) if found.timeline != sample.timeline => {
+            there.forks(sample.timeline).await?.into_iter().find(|(tl, _)| *tl == found.timeline).map(|(_, at)| at)
+        }
+        _ => None,
+    };
+    let (road, detour) = back.travel(&found, fork, &sample, way, steps).await?;
+    let end = found.as_ref().ok().map(|f| f.end);
+    let only = found.map(|f| f.only).map_err(|Failure(why)| why);
+    Ok(Rejoined { road, detour, source: source.clone(), fork, end, only })
+}
+
+/// Says in the node's private place what is under way in its data directory; empty: nothing.
+fn half_way(what: &str) -> NodeFile {
+    NodeFile { place: Place::Private("half-way".to_owned()), text: what.to_owned() }
+}
+
+/// Whatever runs there stops: cleanly where it can.
+async fn down<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, steps: &mut Steps) -> Result<(), Failure> {
+    if !lab.runtime.is_up(node).await? {
+        return Ok(());
+    }
+    steps.node(node, "stop", "pg_ctl stop -m fast");
+    if lab.runtime.stop(node, STOP_LIMIT).await.is_err() {
+        steps.node(node, "kill", "kill -9: it did not stop in time");
+        lab.runtime.kill(node).await?;
+    }
+    Ok(())
+}
+
+/// Looks into its folders. The inner error: why its rows can't be read.
+async fn inside<R: Runtime>(lab: &Lab<R>, node: &NodeName) -> Result<(Vec<Setting>, Result<(), Failure>), Failure> {
+    let (settings, mark) = (Place::Data("postgresql.auto.conf".to_owned()), half_way("").place);
+    let (text, half) = try_join(lab.runtime.read(node, &settings), lab.runtime.read(node, &mark)).await?;
+    let readable = match (&text, half) {
+        (None, _) => Err(Failure("there is no database in it".to_owned())),
+        (_, Some(half)) if !half.is_empty() => {
+            Err(Failure("a rewind failed half-way in it, so its rows can't be read any more".to_owned()))
+        }
+        _ => Ok(()),
+    };
+    Ok((text.map(|t| conf::own_settings(&t)).unwrap_or_default(), readable))
+}
+
+impl<R: Runtime> Return<'_, R> {
+    /// Starts it cut off, as a standby of nobody, reads its rows, and stops it cleanly.
+    async fn count(&self, steps: &mut Steps) -> Result<Found, Failure> {
+        let (lab, node) = (self.lab, self.node);
+        lab.phase(Some(node), "counting, cut off").await;
+        steps.note(format!("{node}: standby.signal without primary_conninfo, pg_hba.conf for the lab alone; started"));
+        lab.runtime.put(node, &conf::cut_off_files(node, &lab.settings(), &self.own)).await?;
+        let read = self.read().await;
+        if lab.runtime.stop(node, STOP_LIMIT).await.is_err() {
+            lab.runtime.kill(node).await?;
+        }
+        read
+    }
+
+    async fn read(&self) -> Result<Found, Failure> {
+        let (lab, node) = (self.lab, self.node);
+        let control = lab.control(node)?;
+        lab.runtime.start(node).await?;
+        control.set_address(lab.runtime.control_address(node).await?).await;
+        faults::ready(lab, node, &control).await?;
+        let sample = self.until_still().await?;
+        let (own, source) = (judge::rows(lab, node).await?, judge::rows(lab, self.source).await?);
+        match (own, source) {
+            (
+                NodeReading::Rows { present: own, system_identifier, .. },
+                NodeReading::Rows { present: source, system_identifier: wanted, .. },
+            ) => {
+                if system_identifier != wanted {
+                    return Err(Failure("it is another cluster: its system identifier differs".to_owned()));
+                }
+                Ok(Found { only: minus(&own, &source), timeline: sample.timeline, end: sample.wal })
+            }
+            _ => Err(Failure("its rows could not be read".to_owned())),
+        }
+    }
+
+    /// All of its own log is replayed: it stands still.
+    async fn until_still(&self) -> Result<Sample, Failure> {
+        let control = self.lab.control(self.node)?;
+        let mut last = control.sample().await?;
+        let mut since = Instant::now();
+        while since.elapsed() < STILL {
+            sleep(STILL / 5).await;
+            let now = control.sample().await?;
+            if now.wal != last.wal {
+                since = Instant::now();
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
+    /// The shortest way that leads there, or the one that was asked for.
+    async fn travel(
+        &self,
+        found: &Result<Found, Failure>,
+        fork: Option<Lsn>,
+        source: &Sample,
+        way: Option<Way>,
+        steps: &mut Steps,
+    ) -> Result<(Road, Option<String>), Failure> {
+        let detour = match (found, way) {
+            (_, Some(Way::Rebuild)) => None,
+            (Err(Failure(why)), None) => Some(why.clone()),
+            (Err(Failure(why)), Some(Way::Rewind)) => return Err(self.kept_off(why)),
+            (Ok(found), _) => {
+                let parted = fork.is_none_or(|at| found.end > at) && found.timeline != source.timeline;
+                let ahead = found.timeline == source.timeline && found.end > source.wal;
+                let road = if parted || ahead { Road::Rewound } else { Road::Straight };
+                match self.walk(road, steps).await {
+                    Ok(()) => return Ok((road, None)),
+                    Err(Failure(why)) if way == Some(Way::Rewind) => {
+                        let rows = format!("{} rows were only there; {why}", ledger::count(&found.only));
+                        return Err(self.kept_off(&rows));
+                    }
+                    Err(Failure(why)) => Some(why),
+                }
+            }
+        };
+        self.rebuild(steps).await?;
+        Ok((Road::Rebuilt, detour))
+    }
+
+    /// It stays down, and even started it would be a standby.
+    fn kept_off(&self, why: &str) -> Failure {
+        Failure(format!("{why}; {0} stays down, `rejoin {0} rebuild` makes it anew", self.node))
+    }
+
+    /// Rewinds where that is needed, and lets it follow. Whatever fails, what is left behind is no primary.
+    async fn walk(&self, road: Road, steps: &mut Steps) -> Result<(), Failure> {
+        if road == Road::Rewound {
+            self.lab.phase(Some(self.node), "pg_rewind").await;
+            let job = conf::rewind_job(&self.from);
+            steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
+            self.lab.runtime.put(self.node, &[half_way("pg_rewind")]).await?;
+            let rewound = run_job(self.lab, self.node, &job).await;
+            // It may have taken standby.signal away, and brought the source's settings, also where it failed half-way.
+            let mut files = self.files()?;
+            files.extend(rewound.is_ok().then(|| half_way("")));
+            self.lab.runtime.put(self.node, &files).await?;
+            rewound?;
+        } else {
+            self.lab.runtime.put(self.node, &self.files()?).await?;
+        }
+        let went = self.start(steps).await;
+        if went.is_err() {
+            down(self.lab, self.node, steps).await?;
+        }
+        went
+    }
+
+    fn files(&self) -> Result<Vec<NodeFile>, Failure> {
+        let mut files = standby_files(self.lab, self.node, &self.from, &self.own)?;
+        files.push(conf::hba_file());
+        Ok(files)
+    }
+
+    async fn rebuild(&self, steps: &mut Steps) -> Result<(), Failure> {
+        self.lab.phase(Some(self.node), "pg_basebackup").await;
+        steps.note(format!("{}: its data directory is emptied", self.node));
+        self.lab.runtime.empty(self.node).await?;
+        let job = conf::base_backup_job(&self.from);
+        steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
+        let copied = run_job(self.lab, self.node, &job).await;
+        if copied.is_err() {
+            // Half a copy is no server; nothing of it may be started.
+            self.lab.runtime.empty(self.node).await?;
+        }
+        copied?;
+        let mut files = self.files()?;
+        files.push(half_way(""));
+        self.lab.runtime.put(self.node, &files).await?;
+        self.start(steps).await
+    }
+
+    /// Starts it as the standby that its files make it; it streams when this returns.
+    async fn start(&self, steps: &mut Steps) -> Result<(), Failure> {
+        let (lab, node) = (self.lab, self.node);
+        lab.phase(Some(node), "starting").await;
+        steps.note(format!(
+            "{node}: standby.signal, its own name and settings, primary_conninfo to {}; started",
+            self.source
+        ));
+        lab.runtime.start(node).await?;
+        let control = lab.control(node)?;
+        control.set_address(lab.runtime.control_address(node).await?).await;
+        links::dial(lab, node).await?;
+        faults::ready(lab, node, &control).await?;
+        failover::until_followed(lab, node, self.source, STREAM_LIMIT).await?;
+        self.same_timeline().await?;
+        let old = lab.nodes().get_mut(node).and_then(|h| h.upstream.replace(self.source.clone()));
+        if let Some(old) = old.filter(|o| o != self.source) {
+            links::drop_link(lab, node, &old);
+        }
+        control.alter_system("wal_retrieve_retry_interval", None).await?;
+        tidy_slots(lab, node).await
+    }
+
+    /// "Streaming" alone proves nothing right after a promotion (facts, "Speed": a rewind that did nothing streams for a moment).
+    async fn same_timeline(&self) -> Result<(), Failure> {
+        let wanted = self.lab.control(self.source)?.sample().await?.timeline;
+        let end = Instant::now() + STREAM_LIMIT;
+        loop {
+            let sample = self.lab.control(self.node)?.sample().await?;
+            if sample.timeline == wanted && sample.receiver.is_some_and(|r| r.status == "streaming") {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(Failure(format!("it stays on timeline {} and not {wanted}", sample.timeline)));
+            }
+            sleep(STILL / 5).await;
+        }
+    }
+}
+
+/// A cleanly stopped primary whose successor has everything follows it as it is.
+pub async fn follow_straight<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, source: &NodeName) -> Result<(), Failure> {
+    let (own, _) = inside(lab, node).await?;
+    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own };
+    let mut unheard = Steps::new(lab.runtime.kind(), &lab.id);
+    lab.runtime.put(node, &back.files()?).await?;
+    let done = back.start(&mut unheard).await;
+    lab.phase(Some(node), "").await;
+    done
+}
+
+/// Slots of those who no longer follow it would hold back WAL for ever.
+async fn tidy_slots<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName) -> Result<(), Failure> {
+    let control = lab.control(node)?;
+    let slots: Vec<NodeName> = control.sample().await?.slots.iter().filter_map(|s| s.name.parse().ok()).collect();
+    for slot in slots {
+        let follows = lab.nodes().get(&slot).is_some_and(|h| h.upstream.as_ref() == Some(node));
+        if !follows {
+            drop_slot(&control, &slot).await?;
+        }
+    }
+    Ok(())
+}

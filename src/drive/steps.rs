@@ -1,0 +1,44 @@
+//! The exact steps behind an act, as a person would type them.
+
+use std::fmt::Display;
+
+use crate::model::NodeName;
+
+/// Collects the steps of one act.
+#[derive(Debug)]
+pub struct Steps {
+    docker: bool,
+    lab: String,
+    lines: Vec<String>,
+}
+
+impl Steps {
+    /// Nothing done yet.
+    pub fn new(kind: &str, lab: &str) -> Self {
+        Self { docker: kind == "docker", lab: lab.to_owned(), lines: Vec::new() }
+    }
+
+    /// SQL on a node.
+    pub fn sql(&mut self, node: &NodeName, text: impl Display) {
+        self.lines.push(format!("{node}: {text}"));
+    }
+
+    /// Something done to the lab's own parts.
+    pub fn note(&mut self, text: impl Display) {
+        self.lines.push(text.to_string());
+    }
+
+    /// A verb of the engine ("kill", "pause") on a node, and what it means for processes.
+    pub fn node(&mut self, node: &NodeName, docker: &str, process: &str) {
+        self.lines.push(if self.docker {
+            format!("docker {docker} replab-{}-{node}", self.lab)
+        } else {
+            format!("{node}: {process}")
+        });
+    }
+
+    /// The lines.
+    pub fn into_lines(self) -> Vec<String> {
+        self.lines
+    }
+}

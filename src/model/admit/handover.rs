@@ -1,0 +1,129 @@
+//! The judge of what moves the primary's part: switchover, failover, fencing, coming back.
+
+use super::{Verdict, exists, promotable, running, up};
+use crate::model::cluster::{NodeState, Role};
+use crate::model::command::Command;
+use crate::model::links::End;
+use crate::model::standing::{Link, Rung};
+use crate::model::{Model, Node, NodeName};
+
+fn streams(model: &Model, node: &Node) -> bool {
+    node.state == NodeState::Running && matches!(model.rung(node).link, Link::Connected(state) if state == "streaming")
+}
+
+/// Nothing else may move the primary at the same time.
+fn nothing_else(model: &Model) -> Verdict {
+    use Command as C;
+    let moving = model
+        .ops
+        .values()
+        .filter_map(|op| op.command.as_ref())
+        .find(|c| matches!(c, C::Failover { .. } | C::Switchover(_) | C::Promote(_) | C::Rejoin { .. }));
+    moving.map_or(Ok(()), |c| Err(format!("`{c}` is under way")))
+}
+
+pub(super) fn switchable(model: &Model, name: &NodeName) -> Verdict {
+    nothing_else(model)?;
+    promotable(model, name)?;
+    let primary = model.primary_node().ok_or("there is no primary to hand over; `promote` makes one")?;
+    running(model, &primary.name).map_err(|why| format!("{why}; a primary that is gone is replaced by `failover`"))?;
+    let node = exists(model, name)?;
+    if node.upstream.as_ref() != Some(&primary.name) {
+        return Err(format!("{name} doesn't follow {0} itself; `follow {name} {0}` first", primary.name));
+    }
+    if !streams(model, node) {
+        return Err(format!("{name} doesn't stream from {}, so it can't get everything", primary.name));
+    }
+    match model.ladder().iter().find(|r| r.upstream.as_ref() == Some(&primary.name) && is_silent(model, r)) {
+        Some(r) => Err(format!(
+            "{0} is silent: {1} would wait for it until wal_sender_timeout before it stops; heal or stop {0} first",
+            r.name, primary.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A shutdown waits until each connected standby has confirmed everything; one behind a cut can't, noticed yet or not.
+fn is_silent(model: &Model, standby: &Rung) -> bool {
+    let cut = |up: &NodeName| {
+        let (a, b) = (End::from(up.clone()), End::from(standby.name.clone()));
+        model.links.lane(&a, &b).cut || model.links.lane(&b, &a).cut
+    };
+    match standby.link {
+        Link::LastKnown { .. } => true,
+        Link::Connected(_) => standby.upstream.as_ref().is_some_and(cut),
+        _ => false,
+    }
+}
+
+pub(super) fn failable(model: &Model) -> Verdict {
+    nothing_else(model)?;
+    let primary = model.primary_node().ok_or("there is no primary to replace; `promote` a standby")?;
+    let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby)).collect();
+    if standbys.is_empty() {
+        return Err("there is nobody left to fail over to".to_owned());
+    }
+    if !standbys.iter().any(|n| n.answers()) {
+        return Err("no standby answers: there is nobody to fail over to".to_owned());
+    }
+    let follows = |n: &&&Node| n.upstream.as_ref() == Some(&primary.name) && streams(model, n);
+    match standbys.iter().find(follows).filter(|_| primary.answers()) {
+        Some(n) => Err(format!(
+            "{p} answers and {n} streams from it; `switchover {n}` is the planned way, `kill {p}` the other",
+            p = primary.name,
+            n = n.name
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn fenceable(model: &Model, name: &NodeName) -> Verdict {
+    up(model, name)?;
+    let others = |n: &&Node| n.state == NodeState::Running && n.role() == Some(Role::Primary) && n.name != *name;
+    let ours = |n: &&Node| n.sample.as_ref().map(|s| s.system_identifier) == model.system_identifier;
+    if exists(model, name)?.role() != Some(Role::Primary) {
+        return Err(format!("{name} is no primary: there is nothing to fence; `kill {name}` kills it"));
+    }
+    if model.nodes.iter().filter(others).any(|n| ours(&n)) {
+        Ok(())
+    } else {
+        Err(format!("{name} is the only primary; fencing ends one of two. `kill {name}` kills it"))
+    }
+}
+
+pub(super) fn followable_by_all(model: &Model, upstream: &NodeName) -> Verdict {
+    running(model, upstream)?;
+    let can = |n: &Node| {
+        let command = Command::Follow { standby: n.name.clone(), upstream: upstream.clone() };
+        n.name != *upstream && n.upstream.as_ref() != Some(upstream) && super::judge(model, &command).is_ok()
+    };
+    if model.nodes.iter().any(can) { Ok(()) } else { Err(format!("everybody who can follow {upstream} does")) }
+}
+
+pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
+    nothing_else(model)?;
+    let node = exists(model, name)?;
+    let primary = model.primary_node().ok_or("there is no primary to follow; promote a standby first")?;
+    if primary.name == *name {
+        return Err(match node.state {
+            NodeState::Running => format!("{name} is the primary, and the only one: there is nobody it could follow"),
+            _ => format!("{name} was the last primary: `start {name}`, or promote a standby first"),
+        });
+    }
+    running(model, &primary.name)?;
+    if node.state == NodeState::Frozen {
+        return Err(format!("{name} is frozen; `thaw {name}` or `kill {name}` first"));
+    }
+    if node.sample.as_ref().is_some_and(|s| Some(s.system_identifier) != model.system_identifier) {
+        return Err(format!("{name} is a server of its own: its system identifier differs, it can never follow"));
+    }
+    if model.is_cut(name, &primary.name) {
+        return Err(format!("the link between {name} and {0} is cut; `heal {name} {0}` first", primary.name));
+    }
+    let healthy = node.role() == Some(Role::Standby) && !node.forked_told && streams(model, node);
+    if healthy {
+        let upstream = node.upstream.as_ref().map_or("its upstream", NodeName::as_str);
+        return Err(format!("{name} is a healthy standby: it streams from {upstream}"));
+    }
+    Ok(())
+}

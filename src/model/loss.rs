@@ -1,0 +1,89 @@
+//! What a verification says of losses, in words: "lost" only when no node that may still hold a write is left unread,
+//! "stranded" while a node is known to hold it, "unknown" for what was never answered. Words only; judges nothing.
+
+use super::NodeName;
+use super::verdict::Verification;
+
+/// A part of the sentence, and how bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing is missing.
+    Well,
+    /// It is missing on the primary, but not gone.
+    Held,
+    /// It is gone.
+    Gone,
+    /// Beside the matter.
+    Aside,
+}
+
+impl Verification {
+    /// Each part with its weight.
+    pub fn parts(&self) -> Vec<(Weight, String)> {
+        let Some(primary) = self.primary.as_ref().filter(|_| self.judged) else {
+            return vec![(Weight::Aside, "what is lost can't be said".to_owned())];
+        };
+        let mut parts: Vec<(Weight, String)> =
+            self.whoever_wins().map(|text| (Weight::Held, text)).into_iter().collect();
+        let (stranded, rest) = (self.stranded, self.lost.saturating_sub(self.stranded));
+        if self.lost == 0 {
+            parts.push((Weight::Well, format!("every acknowledged write is on {primary}")));
+        }
+        if rest > 0 && self.unread.is_empty() {
+            parts.push((Weight::Gone, format!("{} lost: no node has them", writes(rest))));
+        } else if rest > 0 {
+            let unread = names(&self.unread);
+            let text = format!(
+                "{} lost: {primary} doesn't have them; {unread} could not be read and may still hold them",
+                writes(rest)
+            );
+            parts.push((Weight::Gone, text));
+        }
+        if stranded > 0 {
+            let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(&self.holders));
+            parts.push((Weight::Held, format!("{many} stranded: not on {primary}, still on {on}")));
+        }
+        if self.lost_warned > 0 {
+            parts.push((Weight::Aside, format!("{} of them were acknowledged with a warning", self.lost_warned)));
+        }
+        if self.unknown_present + self.unknown_absent > 0 {
+            let (all, there) = (self.unknown_present + self.unknown_absent, self.unknown_present);
+            parts.push((Weight::Aside, format!("{all} unknown, of which {there} are there")));
+        }
+        if self.pending > 0 {
+            parts.push((Weight::Aside, format!("{} still under way and not judged", self.pending)));
+        }
+        parts
+    }
+
+    /// With two primaries: what each choice between them costs. Until one is chosen both count.
+    fn whoever_wins(&self) -> Option<String> {
+        let sides: Vec<(&NodeName, u64)> = self.sides.iter().map(|(name, side)| (name, side.acked_only)).collect();
+        match sides[..] {
+            [] | [_] => None,
+            [(a, of_a), (b, of_b)] => Some(format!(
+                "two primaries: if {a} wins, {} of {b} {} lost; if {b} wins, {of_a} of {a}",
+                writes(of_b),
+                if of_b == 1 { "is" } else { "are" },
+            )),
+            _ => {
+                let one = |(name, n): &(&NodeName, u64)| format!("only {name} has {}", writes(*n));
+                let all: Vec<String> = sides.iter().map(one).collect();
+                Some(format!("{} primaries, and what loses is lost: {}", sides.len(), all.join(", ")))
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn in_words(&self) -> String {
+        self.parts().into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn writes(n: u64) -> String {
+    if n == 1 { "1 acknowledged write".to_owned() } else { format!("{n} acknowledged writes") }
+}
+
+fn names(nodes: &[NodeName]) -> String {
+    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+}

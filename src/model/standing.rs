@@ -1,0 +1,274 @@
+//! How each standby stands towards its upstream, told truthfully: streaming, last known, disconnected and unreachable
+//! are different things, idle isn't lag, and old figures carry their age. Derived from samples; keeps nothing.
+
+use super::cluster::{NodeState, Role, SenderRow};
+use super::sync_rule::{self, Standing};
+use super::{Lsn, Model, Node, NodeName, Stage};
+
+/// A standby that hasn't replied for this long, while the heartbeat makes it reply every 100 ms, is silent.
+pub(super) const SILENT_US: i64 = 500_000;
+
+/// The heart must have beaten this long before its silence means anything.
+const HEART_WARM_MS: u64 = 1_500;
+
+/// What is known of a standby's connection to its upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Connected and answering; PostgreSQL's word for the state (streaming, catchup, backup, startup).
+    Connected(String),
+    /// PostgreSQL still lists it, but it hasn't answered for so many milliseconds; or the upstream itself can't be asked
+    /// since then. What is shown is the last known.
+    LastKnown {
+        /// PostgreSQL's word for the state.
+        state: String,
+        /// Age of the knowledge.
+        ms: u64,
+    },
+    /// The upstream answers and doesn't list it.
+    Disconnected,
+    /// Nothing was ever seen of it.
+    Unseen,
+}
+
+/// One row of the replication ladder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rung {
+    /// The standby.
+    pub name: NodeName,
+    /// Its upstream.
+    pub upstream: Option<NodeName>,
+    /// Its connection.
+    pub link: Link,
+    /// async, potential, sync, quorum; empty when not connected.
+    pub sync_state: String,
+    /// The upstream's own position, which the others are compared with.
+    pub wal: Option<Lsn>,
+    /// Sent, write, flush, replay.
+    pub steps: [Option<Lsn>; 4],
+    /// Bytes that replay is behind the upstream; None when unknown.
+    pub behind: Option<u64>,
+    /// Time that replay is behind, in microseconds: 0 when nothing is behind, None when unknown.
+    pub lag_us: Option<i64>,
+    /// Nothing but the heartbeat is written, and nothing is behind.
+    pub idle: bool,
+}
+
+impl Model {
+    /// The ladder: every node that has an upstream or is in recovery.
+    pub fn ladder(&self) -> Vec<Rung> {
+        self.ladder_of(|_| true)
+    }
+
+    /// The same for some nodes only.
+    pub(super) fn ladder_of(&self, wanted: impl Fn(&Node) -> bool) -> Vec<Rung> {
+        let is_standby = |n: &&Node| n.upstream.is_some() && n.role() != Some(Role::Primary);
+        self.nodes.iter().filter(is_standby).filter(|n| wanted(n)).map(|n| self.rung(n)).collect()
+    }
+
+    /// The row of one standby.
+    pub fn rung(&self, node: &Node) -> Rung {
+        let upstream = node.upstream.as_ref().and_then(|u| self.node(u));
+        let sample = upstream.and_then(|u| u.sample.as_ref());
+        let row = sample.and_then(|s| row_of(&s.senders, &node.name));
+        let link = self.link(node, upstream, row);
+        let wal = sample.map(|s| s.wal);
+        let connected = matches!(link, Link::Connected(_) | Link::LastKnown { .. });
+        // What isn't connected has no row upstream; its own word on what it has is the best there is.
+        let own = node.sample.as_ref().map_or([None; 4], |s| [None, None, s.flushed, s.replayed]);
+        let steps = row.filter(|_| connected).map_or(own, |r| [r.sent, r.write, r.flush, r.replay]);
+        let behind = wal.zip(steps[3]).map(|(wal, replay)| wal.bytes_ahead_of(replay));
+        let fresh = matches!(link, Link::Connected(_));
+        Rung {
+            name: node.name.clone(),
+            upstream: node.upstream.clone(),
+            sync_state: row.filter(|_| connected).map(|r| r.sync_state.clone()).unwrap_or_default(),
+            wal,
+            steps,
+            lag_us: lag(behind, row, fresh, node),
+            idle: fresh && behind == Some(0) && self.quiet(),
+            behind,
+            link,
+        }
+    }
+
+    fn link(&self, node: &Node, upstream: Option<&Node>, row: Option<&SenderRow>) -> Link {
+        let Some(upstream) = upstream else { return Link::Disconnected };
+        let Some(seen) = upstream.seen else { return Link::Unseen };
+        let last_known = |row: &SenderRow, ms: u64| Link::LastKnown { state: row.state.clone(), ms };
+        match row {
+            Some(row) if !upstream.answers() => last_known(row, self.now.ms_since(seen)),
+            Some(row) if node.state == NodeState::Frozen => last_known(row, self.now.ms_since(node.state_since)),
+            // One that is only starting to stream has nothing to reply to yet.
+            Some(row) if row.state != "startup" && self.is_silent(upstream, row) => {
+                let age = row.reply_age_us.unwrap_or(0).unsigned_abs() / 1_000;
+                last_known(row, age + self.now.ms_since(seen))
+            }
+            Some(row) => Link::Connected(row.state.clone()),
+            None => Link::Disconnected,
+        }
+    }
+
+    /// It owes an answer: where the heartbeat comes, for what it hasn't confirmed; else for its regular reply.
+    fn is_silent(&self, upstream: &Node, row: &SenderRow) -> bool {
+        let Some(age) = row.reply_age_us else { return false };
+        let owes = upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal));
+        let age = age.saturating_sub(self.under_way_us(upstream, row));
+        age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream))
+    }
+
+    /// What the lab itself delays on that link: slow isn't silent.
+    fn under_way_us(&self, upstream: &Node, row: &SenderRow) -> i64 {
+        let Some(node) = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(&row.name)) else { return 0 };
+        let lanes = [self.links.between(&upstream.name, &node.name), self.links.between(&node.name, &upstream.name)];
+        lanes.iter().filter_map(|lane| lane.slow).map(|slow| (slow.delay_us + slow.jitter_us) as i64).sum()
+    }
+
+    /// A standby replies at least every wal_receiver_status_interval; 0 turns that off.
+    fn reply_due_us(upstream: &Node) -> i64 {
+        let interval = upstream.sample.as_ref().map_or(10_000, |s| s.settings.wal_receiver_status_interval_ms);
+        if interval == 0 { i64::MAX } else { (interval as i64 + 1_000) * 1_000 }
+    }
+
+    /// How old a standby's last reply may be while it owes one.
+    fn silent_after_us(&self, upstream: &Node) -> i64 {
+        if self.beats_at(upstream) { SILENT_US } else { Self::reply_due_us(upstream) }
+    }
+
+    /// Whether the heartbeat has come to a node for long enough that silence behind it means something.
+    pub(super) fn beats_at(&self, node: &Node) -> bool {
+        let warm = self.stage == Stage::Live && self.now.ms_since(self.heart_since) > HEART_WARM_MS;
+        self.heartbeat && warm && self.heartbeat_reaches(node)
+    }
+
+    /// Whether the heartbeat comes to a node, and so to what follows it: it is written on the primary and goes down the
+    /// cascade only as far as links carry. Behind a cut, or on another primary, a healthy standby is quiet.
+    fn heartbeat_reaches(&self, node: &Node) -> bool {
+        let mut at = node;
+        for _ in 0..self.nodes.len() {
+            if self.primary.as_ref() == Some(&at.name) {
+                return true;
+            }
+            let Some(up) = at.upstream.as_ref().and_then(|u| self.node(u)).filter(|_| at.role() != Some(Role::Primary))
+            else {
+                return false;
+            };
+            let row = up.sample.as_ref().and_then(|s| row_of(&s.senders, &at.name));
+            // By age alone, so that a circle of nodes ends here too.
+            let carries = row.is_some_and(|r| r.reply_age_us.is_none_or(|age| age <= SILENT_US));
+            if !carries || at.state == NodeState::Frozen || self.links.between(&up.name, &at.name).cut {
+                return false;
+            }
+            at = up;
+        }
+        false
+    }
+
+    /// Whether nothing but the heartbeat is written.
+    fn quiet(&self) -> bool {
+        self.writer.pulse.commits == 0
+    }
+
+    /// How the standby of this application_name stands, for the rule in plain words; None when no node has the name.
+    pub fn standing(&self, name: &str) -> Option<Standing> {
+        let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(name))?;
+        if self.primary.as_ref() == Some(&node.name) {
+            return None;
+        }
+        let at_primary = node.upstream == self.primary;
+        Some(match self.rung(node).link {
+            Link::Connected(_) if at_primary => Standing::Well,
+            Link::LastKnown { .. } if at_primary => Standing::Silent,
+            _ => Standing::Away,
+        })
+    }
+
+    /// Where two primaries run: that they do, and who writes where.
+    pub fn split_brain_in_words(&self) -> Option<String> {
+        let rivals: Vec<&str> = self.rivals().map(|n| n.name.as_str()).collect();
+        let primary = self.primary.as_ref().filter(|_| !rivals.is_empty())?;
+        let writer = match &self.writer.plan.target {
+            Some(node) if !self.writer.plan.paused => {
+                format!("The writer writes to {node}; the other gets none of it.")
+            }
+            _ => "The writer rests.".to_owned(),
+        };
+        Some(format!(
+            "Two primaries, {primary} and {}: each goes its own way. {writer} On {primary}:",
+            rivals.join(" and ")
+        ))
+    }
+
+    /// The rule and what it means now, in plain words.
+    pub fn rule_in_words(&self) -> String {
+        let Some(primary) = self.primary_node() else { return "There is no primary.".to_owned() };
+        if primary.sample.is_none() {
+            return "Nothing is known of the primary yet.".to_owned();
+        }
+        if matches!(primary.state, NodeState::Exited(_)) {
+            return format!(
+                "{} is down: no commit returns until it is started or a standby is promoted.",
+                primary.name
+            );
+        }
+        if primary.state == NodeState::Frozen {
+            return format!(
+                "{} is frozen: connections stay open and nothing returns until it is thawed.",
+                primary.name
+            );
+        }
+        match self.rule() {
+            Some(rule) => sync_rule::words(&rule, &self.writer.plan.level, |name| self.standing_for_commits(name)),
+            None => "The rule is one that the lab can't put into words.".to_owned(),
+        }
+    }
+
+    /// The same with an eye on what the writer's commits wait for: where that is replay, paused replay stands in the way.
+    fn standing_for_commits(&self, name: &str) -> Option<Standing> {
+        let paused = |n: &Node| n.sample.as_ref().is_some_and(|s| s.replay_paused);
+        let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(name));
+        let held = self.writer.plan.level == "remote_apply" && node.is_some_and(paused);
+        self.standing(name).map(|s| if held && s == Standing::Well { Standing::Paused } else { s })
+    }
+
+    /// Whom the waiting commits wait for: of the standbys that count now, those that hold them up (all, when none does); and,
+    /// when fewer are connected than the rule needs, the listed ones that are not.
+    pub fn waited_for(&self) -> Vec<String> {
+        let Some(rule) = self.rule() else { return Vec::new() };
+        let counting = self.counting();
+        if counting.len() < rule.needed() as usize {
+            let missing = rule.names().iter().filter(|n| !counting.iter().any(|c| c.eq_ignore_ascii_case(n)));
+            return missing.cloned().collect();
+        }
+        let silent: Vec<String> =
+            counting.iter().filter(|n| self.standing_for_commits(n) != Some(Standing::Well)).cloned().collect();
+        if silent.is_empty() { counting } else { silent }
+    }
+
+    /// The standbys that count for a commit now, by PostgreSQL's own word: sync or quorum.
+    fn counting(&self) -> Vec<String> {
+        let senders = self.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[][..], |s| &s.senders);
+        let counts = senders.iter().filter(|s| ["sync", "quorum"].contains(&s.sync_state.as_str()));
+        counts.map(|s| s.name.clone()).collect()
+    }
+
+    /// How old what is shown of a node is, in milliseconds, when it isn't fresh.
+    pub fn stale_ms(&self, node: &Node) -> Option<u64> {
+        (!node.answers()).then(|| self.now.ms_since(node.seen.unwrap_or(node.state_since)))
+    }
+}
+
+pub(super) fn row_of<'a>(senders: &'a [SenderRow], name: &NodeName) -> Option<&'a SenderRow> {
+    senders.iter().find(|r| r.name.eq_ignore_ascii_case(name.as_str()))
+}
+
+/// facts: `replay_lag` keeps its last value once idle, so it counts only while bytes are behind. Of a standby that doesn't
+/// answer its upstream the lag in time isn't known; one that isn't connected tells its own last replayed commit's age.
+fn lag(behind: Option<u64>, row: Option<&SenderRow>, fresh: bool, node: &Node) -> Option<i64> {
+    let own = || node.sample.as_ref().filter(|_| node.answers()).and_then(|s| s.replay_age_us);
+    match (behind?, row) {
+        (0, Some(_)) if fresh => Some(0),
+        (_, Some(row)) if fresh => row.replay_lag_us.or_else(own),
+        (_, Some(_)) => None,
+        (_, None) => own(),
+    }
+}

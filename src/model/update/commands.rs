@@ -1,0 +1,369 @@
+//! Commands: judged, booked as operations, turned into effects.
+
+use super::handing_over;
+use crate::model::admit::admit;
+use crate::model::cluster::{NodeState, Role};
+use crate::model::command::Command;
+use crate::model::detector::Detector;
+use crate::model::election::{Answer, Race};
+use crate::model::handover::Timeline;
+use crate::model::journal::{Tone, Who};
+use crate::model::ledger::Ledger;
+use crate::model::links::{Links, Which};
+use crate::model::msg::{Act, Effect, Happened, OpId, Opening, Origin, Outcome, Topology};
+use crate::model::promise::Footing;
+use crate::model::{Fault, Model, Node, NodeName, Op, Stage, Writer};
+
+/// The lab begins: nodes are named, bring-up is ordered.
+pub fn open(model: &mut Model, opening: Opening) -> Vec<Effect> {
+    model.lab = opening.lab;
+    model.runtime = opening.runtime;
+    model.source = opening.source;
+    model.read_only = opening.read_only;
+    model.script = opening.script;
+    model.heartbeat = true;
+    model.disk_floor = opening.disk_floor;
+    model.writer = Writer { first: opening.writer.clone(), plan: opening.writer, follows: true, ..Writer::default() };
+    lay_out(model, opening.topology);
+    let id = begin(model, None, Origin::Lab);
+    vec![Effect::Run(id, Act::BringUp(model.topology.clone()))]
+}
+
+/// Puts the topology's nodes into the model, as if nothing had ever happened to them.
+pub fn lay_out(model: &mut Model, topology: Topology) {
+    model.nodes = topology.nodes.iter().map(|n| Node::new(n.name.clone(), n.upstream.clone())).collect();
+    model.primary = topology.primary().cloned();
+    model.topology = topology;
+    model.links = Links::default();
+}
+
+/// A command came in: what is refused is said, the rest begins.
+pub fn requested(model: &mut Model, command: Command, origin: Origin) -> Vec<Effect> {
+    let (answer, mut effects) = match request(model, command.clone(), origin) {
+        Ok((ops, effects)) => (Ok(ops), effects),
+        Err(why) => {
+            model.say(origin.into(), Tone::Bad, format!("{command}: {why}"));
+            (Err(why), Vec::new())
+        }
+    };
+    if let Origin::Outside(number) = origin {
+        effects.push(Effect::Answer(number, answer));
+    }
+    effects
+}
+
+/// The same for a caller that waits: the operations it became (none where it is done at once), or why it is refused.
+pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>), String> {
+    admit(model, &command)?;
+    if let Some(effects) = at_once(model, &command, origin) {
+        return Ok((Vec::new(), effects));
+    }
+    if command == Command::Heal(None) {
+        return heal_all(model, origin);
+    }
+    change_links(model, &command);
+    let act = act_of(model, &command, origin)?;
+    model.say(origin.into(), Tone::Plain, command.to_string());
+    if let Command::Sync(rule) = &command {
+        model.rule_seen = None;
+        call_out_strangers(model, rule.names());
+    }
+    match &act {
+        Act::Add { name, upstream } => appear(model, name, Some(upstream.clone())),
+        Act::AddFresh(name) => appear(model, name, None),
+        _ => {}
+    }
+    let mut effects = Vec::new();
+    if command == Command::Reset {
+        model.writer.plan.target = None;
+        effects.extend([Effect::Heartbeat(None), Effect::Writer(model.writer.plan.clone())]);
+    }
+    remember_fault(model, &command);
+    warn_of_a_laggard(model, &command);
+    let id = begin(model, Some(command.clone()), origin);
+    if matches!(command, Command::Failover { .. } | Command::Switchover(_)) {
+        handing_over::by_order(model, id, &command);
+    }
+    if let Command::Sql { node, session: Some(session), .. } = &command {
+        model.session_begins(session, node, id, origin);
+    }
+    effects.push(Effect::Run(id, act));
+    Ok((vec![id], effects))
+}
+
+/// Faults of links are wanted at once, so that the next command adds to them; the act carries all of them.
+fn change_links(model: &mut Model, command: &Command) {
+    let pairs = |which: &Which| which.pairs(model.names());
+    match command {
+        Command::Link(harm, which) => model.links.harm(pairs(which), *harm),
+        Command::Heal(Some(which)) => model.links.heal(&pairs(which)),
+        _ => {}
+    }
+}
+
+/// When a fault hit a node: what a handover is timed from.
+fn remember_fault(model: &mut Model, command: &Command) {
+    let now = model.now;
+    match command {
+        Command::Kill(n) | Command::Stop(n) | Command::Freeze(n) | Command::Fence(n) => {
+            model.fault_at.insert(n.clone(), now);
+        }
+        Command::Link(_, which) => {
+            let hit = nodes_of(model, which);
+            model.fault_at.extend(hit.into_iter().map(|n| (n, now)));
+        }
+        Command::Heal(Some(which)) => {
+            let healed = nodes_of(model, which);
+            model.fault_at.retain(|n, _| !healed.contains(n));
+        }
+        _ => {}
+    }
+}
+
+/// The nodes whose links these are.
+fn nodes_of(model: &Model, which: &Which) -> Vec<NodeName> {
+    let pairs = which.pairs(model.names());
+    pairs.iter().flat_map(|(from, to)| [from.node(), to.node()]).flatten().cloned().collect()
+}
+
+/// Promoting one that is behind another is allowed, and said.
+fn warn_of_a_laggard(model: &mut Model, command: &Command) {
+    let Command::Promote(node) = command else { return };
+    if let Some(ahead) = super::wording::ahead(model, node) {
+        model.say(Who::Lab, Tone::Warn, ahead);
+    }
+}
+
+/// Standbys that `follow all` repoints: all that run and don't follow that node already, but for those it follows itself.
+pub fn all_that_can_follow(model: &Model, upstream: &NodeName) -> Vec<NodeName> {
+    let can = |n: &&Node| {
+        let command = Command::Follow { standby: n.name.clone(), upstream: upstream.clone() };
+        n.upstream.as_ref() != Some(upstream) && n.state == NodeState::Running && admit(model, &command).is_ok()
+    };
+    model.nodes.iter().filter(can).map(|n| n.name.clone()).collect()
+}
+
+/// A node that an operation is making appears while it is made.
+fn appear(model: &mut Model, name: &NodeName, upstream: Option<NodeName>) {
+    if model.node(name).is_none() {
+        model.nodes.push(Node::new(name.clone(), upstream));
+    }
+}
+
+fn call_out_strangers(model: &mut Model, names: &[String]) {
+    for name in names.iter().filter(|n| *n != "*") {
+        if model.standing(name).is_none() {
+            let text = format!(
+                "no standby is called {name}: PostgreSQL accepts such a rule, and commits wait for a standby that never comes"
+            );
+            model.say(Who::Lab, Tone::Warn, text);
+        }
+    }
+}
+
+/// An operation begins.
+pub fn begin(model: &mut Model, command: Option<Command>, origin: Origin) -> OpId {
+    let id = OpId(model.next_op);
+    model.next_op += 1;
+    let books = matches!(command, Some(Command::Verify)).then(|| model.ledger.clone());
+    let unsafe_election = match &command {
+        Some(Command::Promote(node)) => election_doubt(model, node),
+        _ => None,
+    };
+    let targets = match &command {
+        Some(Command::FollowAll(upstream)) => all_that_can_follow(model, upstream),
+        _ => Vec::new(),
+    };
+    model.ops.insert(id, Op { command, origin, since: model.now, books, unsafe_election, targets });
+    id
+}
+
+/// Why a promotion by hand isn't one that the rule's promise covers, if so (see `election`).
+fn election_doubt(model: &Model, chosen: &NodeName) -> Option<String> {
+    let rule = model.rule();
+    let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby) && n.answers()).collect();
+    let answers: Vec<Answer> = standbys
+        .iter()
+        .filter_map(|n| {
+            let sample = n.sample.as_ref()?;
+            Some(Answer { node: n.name.clone(), timeline: sample.timeline, wal: sample.wal })
+        })
+        .collect();
+    let standbys: Vec<NodeName> = standbys.iter().map(|n| n.name.clone()).collect();
+    Race { rule: rule.as_ref(), standbys: &standbys, answers: &answers }.doubt(chosen)
+}
+
+/// What needs no adapter's answer.
+fn at_once(model: &mut Model, command: &Command, origin: Origin) -> Option<Vec<Effect>> {
+    let plan = &mut model.writer.plan;
+    match command {
+        Command::Commit(level) => {
+            plan.level.clone_from(level);
+            model.rule_seen = None;
+        }
+        Command::Clients(n) => plan.clients = *n,
+        Command::Rate(rate) => plan.rate = *rate,
+        Command::Pause => plan.paused = true,
+        Command::Resume => plan.paused = false,
+        Command::Write(_) => {}
+        Command::Target(node) => {
+            model.writer.follows = node.is_none();
+            plan.target = node.clone().or_else(|| model.primary.clone());
+        }
+        Command::AutoFailover(auto) => {
+            let effect = handing_over::set_detector(model, auto.clone());
+            let sentence = super::wording::at_once(model, command);
+            model.note(origin.into(), Tone::Plain, sentence, Vec::new());
+            return Some(vec![effect]);
+        }
+        Command::Heartbeat(on) => {
+            model.heartbeat = *on;
+            model.heart_since = model.now;
+        }
+        _ => return None,
+    }
+    let sentence = super::wording::at_once(model, command);
+    model.note(origin.into(), Tone::Plain, sentence, Vec::new());
+    Some(match command {
+        Command::Write(n) => vec![Effect::Burst(*n)],
+        Command::Heartbeat(on) => vec![Effect::Heartbeat(model.primary.clone().filter(|_| *on))],
+        _ => vec![Effect::Writer(model.writer.plan.clone())],
+    })
+}
+
+/// `heal`: each fault by its own verb. A former primary that is down stays down: started, it would be a second one.
+fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>), String> {
+    let cures: Vec<Command> = model
+        .faults()
+        .into_iter()
+        .filter_map(|fault| match fault {
+            Fault::Frozen(n) => Some(Command::Thaw(n)),
+            Fault::ReplayPaused(n) => Some(Command::ResumeReplay(n)),
+            Fault::Link(_) | Fault::Isolated(_) | Fault::Rival(_) => None,
+            Fault::Down(n) => {
+                (model.primary.as_ref() == Some(&n) || model.rejoins_by_itself(&n)).then_some(Command::Start(n))
+            }
+        })
+        .collect();
+    model.say(origin.into(), Tone::Plain, "heal");
+    call_out_former_primaries(model);
+    if model.faults().is_empty() {
+        model.say(Who::Lab, Tone::Plain, "there is no fault to heal");
+    }
+    let (mut ids, mut effects, mut refused) = (Vec::new(), Vec::new(), None);
+    if !model.links.is_healthy() {
+        model.links = Links::default();
+        ids.push(begin(model, Some(Command::Heal(None)), Origin::Lab));
+        effects.push(Effect::Run(ids[0], Act::Links(Links::default())));
+    }
+    for cure in cures {
+        // One that is refused must not take the others along: they have begun.
+        match request(model, cure.clone(), Origin::Lab) {
+            Ok((more, work)) => {
+                ids.extend(more);
+                effects.extend(work);
+            }
+            Err(why) => {
+                model.say(Who::Lab, Tone::Bad, format!("{cure}: {why}"));
+                refused = Some(why);
+            }
+        }
+    }
+    refused.filter(|_| ids.is_empty()).map_or(Ok((ids, effects)), Err)
+}
+
+/// Says of each former primary why `heal` leaves it as it is.
+fn call_out_former_primaries(model: &mut Model) {
+    for fault in model.faults() {
+        let text = match fault {
+            Fault::Down(n) if model.primary.as_ref() != Some(&n) && !model.rejoins_by_itself(&n) => {
+                format!(
+                    "{n} stays down: it was a primary, and started it would be a second one; `rejoin {n}` makes it a standby"
+                )
+            }
+            Fault::Rival(n) => {
+                format!("{n} stays a primary of its own: `rejoin {n}` makes it a standby, `fence {n}` ends it")
+            }
+            _ => continue,
+        };
+        model.say(Who::Lab, Tone::Warn, text);
+    }
+}
+
+impl Model {
+    /// Whether a node that is down comes back as a standby when started: it was one when it was last seen.
+    fn rejoins_by_itself(&self, name: &NodeName) -> bool {
+        self.node(name).is_some_and(|n| n.role() == Some(crate::model::cluster::Role::Standby))
+    }
+}
+
+fn act_of(model: &Model, command: &Command, origin: Origin) -> Result<Act, String> {
+    let primary = || model.primary.clone().ok_or("there is no primary");
+    Ok(match command.clone() {
+        Command::Sync(rule) => Act::ApplyRule { node: primary()?, rule, nudge: model.heartbeat },
+        Command::Set { name, value, node } => Act::Set { nodes: targets(model, node), name, value },
+        Command::Cancel => Act::CancelWaiting { node: primary()?, terminate: false },
+        Command::Terminate => Act::CancelWaiting { node: primary()?, terminate: true },
+        Command::Kill(n) | Command::Fence(n) => Act::Kill(n),
+        Command::Stop(n) => Act::Stop(n),
+        Command::Start(n) => Act::Start(n),
+        Command::Freeze(n) => Act::Freeze(n),
+        Command::Thaw(n) => Act::Thaw(n),
+        Command::Promote(n) => Act::Promote(n),
+        Command::Follow { standby, upstream } => Act::Follow { standby, upstream },
+        Command::FollowAll(upstream) => Act::FollowAll { standbys: all_that_can_follow(model, &upstream), upstream },
+        Command::Failover { .. } => handing_over::canvass(model, 0),
+        Command::Switchover(node) => handing_over::switchover(model, primary()?, node),
+        Command::Rejoin { node, way } => Act::Rejoin { node, source: primary()?, way },
+        Command::Add { name, from } => Act::Add { name, upstream: from.map_or_else(primary, Ok)? },
+        Command::AddFresh(name) => Act::AddFresh(name),
+        Command::Remove(node) => Act::Remove { upstream: model.node(&node).and_then(|n| n.upstream.clone()), node },
+        Command::PauseReplay(node) => Act::Replay { node, pause: true },
+        Command::ResumeReplay(node) => Act::Replay { node, pause: false },
+        Command::Link(..) | Command::Heal(_) => Act::Links(model.links.clone()),
+        Command::Verify => Act::Verify(model.nodes.iter().map(|n| n.name.clone()).collect()),
+        Command::Reset => Act::Reset(model.topology.clone()),
+        Command::Sql { node, session, text } => Act::Sql { node, session, text, lesson: origin == Origin::Script },
+        other => return Err(format!("{other} is not carried out by an adapter")),
+    })
+}
+
+fn targets(model: &Model, node: Option<NodeName>) -> Vec<NodeName> {
+    node.map_or_else(|| model.nodes.iter().map(|n| n.name.clone()).collect(), |n| vec![n])
+}
+
+/// Bring-up or reset is over: the lab is live, the writer and the heartbeat begin.
+pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
+    let Ok(Happened::BroughtUp { ms, postgres, system_identifier, direct_links }) = &outcome.result else {
+        return Vec::new();
+    };
+    model.stage = Stage::Live;
+    model.bring_up_ms = Some(*ms);
+    model.postgres.clone_from(postgres);
+    model.system_identifier = Some(*system_identifier);
+    model.direct_links.clone_from(direct_links);
+    model.phase.clear();
+    if let Some(why) = direct_links {
+        model.say(Who::Lab, Tone::Warn, format!("links between nodes are direct and can't be faulted: {why}"));
+    }
+    model.ledger = Ledger::default();
+    model.verification = None;
+    model.unsafe_election = None;
+    model.footing = Footing::default();
+    model.rule_seen = None;
+    model.sql = None;
+    model.answers.clear();
+    model.sessions.clear();
+    model.writer.follows = true;
+    model.writer.plan.target.clone_from(&model.primary);
+    for node in &mut model.nodes {
+        node.phase = None;
+    }
+    if let Some(node) = model.primary.clone() {
+        model.timelines = vec![Timeline { id: 1, parent: None, fork: None, node, at: model.now }];
+    }
+    model.detector = Detector::default();
+    let beat = model.primary.clone().filter(|_| model.heartbeat);
+    model.heart_since = model.now;
+    vec![Effect::Writer(model.writer.plan.clone()), Effect::Heartbeat(beat), Effect::Probe(None)]
+}

@@ -1,0 +1,344 @@
+//! The primary's part moves to another node: watched for, elected, timed. What is decided is decided in `election` and
+//! `detector`; here it becomes effects, stamps and sentences.
+
+use crate::model::cluster::{NodeState, Role};
+use crate::model::command::Command;
+use crate::model::detector::{AutoFailover, Cause, Probe};
+use crate::model::election::{Answer, Choice, Race};
+use crate::model::handover::{Handover, Kind, Timeline};
+use crate::model::journal::{Tone, Who};
+use crate::model::msg::{Act, Effect, OpId, Origin, Reached, Taken, WriterPlan};
+use crate::model::sync_rule::SyncRule;
+use crate::model::{Lsn, Model, Node, NodeName, Op};
+
+/// An election that waits asks again after this long.
+const ASK_AGAIN_MS: u64 = 250;
+/// An automatic failover that failed isn't tried again before this.
+const TRY_AGAIN_MS: u64 = 5_000;
+
+/// `auto-failover`: the detector is set, and probes begin or end.
+pub fn set_detector(model: &mut Model, auto: Option<AutoFailover>) -> Effect {
+    model.detector.auto.clone_from(&auto);
+    model.detector.begin_anew(model.now);
+    Effect::Probe(auto.map(|a| a.probe_ms()))
+}
+
+/// A probe came back.
+pub fn probed(model: &mut Model, node: &NodeName, probe: &Probe) -> Vec<Effect> {
+    model.detector.probed(model.now, node, probe, model.primary.as_ref());
+    watch(model)
+}
+
+/// Asks the detector, and begins a failover when the primary is gone.
+pub fn watch(model: &mut Model) -> Vec<Effect> {
+    let Some(primary) = model.primary.clone().filter(|_| model.detector.auto.is_some()) else { return Vec::new() };
+    let (now, under_way) =
+        (model.now, |what: fn(&Command) -> bool| model.ops.values().filter_map(|op| op.command.as_ref()).any(what));
+    let (busy, repoints) = (under_way(moves_the_primary), under_way(repoints));
+    if busy || repoints {
+        model.detector.forgive(now);
+    }
+    let followers: Vec<NodeName> = followers_of(model, &primary).map(|n| n.name.clone()).collect();
+    let Some(cause) = model.detector.judge(now, &primary, &followers) else { return Vec::new() };
+    let failed = |h: &Handover| {
+        h.failed.is_some()
+            && h.kind != Kind::Failover(Cause::Ordered)
+            && now.ms_since(h.detected.unwrap_or(h.began)) < TRY_AGAIN_MS
+    };
+    if busy || model.handovers.last().is_some_and(failed) || !model.nodes.iter().any(is_standby) {
+        return Vec::new();
+    }
+    let exact = model.fault_at.get(&primary).copied();
+    let began = exact.or_else(|| model.detector.last_good(&primary)).unwrap_or(now);
+    let allow_loss = model.detector.auto.as_ref().is_some_and(|a| a.allow_loss);
+    model.say(Who::Lab, Tone::Bad, format!("{primary} {}: it is taken for dead", cause.words()));
+    let id = super::commands::begin(model, Some(Command::Failover { allow_loss }), Origin::Lab);
+    let mut handover = Handover::new(id, Kind::Failover(cause), Some(primary), began, exact.is_some());
+    handover.detected = Some(now);
+    model.handovers.push(handover);
+    vec![Effect::Run(id, canvass(model, 0))]
+}
+
+/// What changes who is primary: while it goes on the detector's word doesn't count.
+pub fn moves_the_primary(command: &Command) -> bool {
+    use Command as C;
+    matches!(
+        command,
+        C::Failover { .. } | C::Switchover(_) | C::Promote(_) | C::Reset | C::Rejoin { .. } | C::Start(_) | C::Fence(_)
+    )
+}
+
+/// What takes standbys from one upstream to another.
+fn repoints(command: &Command) -> bool {
+    matches!(command, Command::Follow { .. } | Command::FollowAll(_) | Command::Add { .. })
+}
+
+fn is_standby(node: &Node) -> bool {
+    node.role() == Some(Role::Standby)
+}
+
+/// The standbys that follow `node` directly.
+pub fn followers_of<'a>(model: &'a Model, node: &'a NodeName) -> impl Iterator<Item = &'a Node> {
+    model.nodes.iter().filter(move |n| is_standby(n) && n.upstream.as_ref() == Some(node))
+}
+
+/// A person's `failover` or `switchover` begins.
+pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
+    let old = model.primary.clone();
+    let fault = old.as_ref().and_then(|p| model.fault_at.get(p).copied());
+    let seen = model.primary_node().and_then(|n| n.seen);
+    let handover = match command {
+        Command::Failover { .. } => {
+            let began = fault.or(seen).unwrap_or(model.now);
+            let mut handover = Handover::new(id, Kind::Failover(Cause::Ordered), old, began, fault.is_some());
+            handover.detected = Some(model.now);
+            handover
+        }
+        _ => Handover::new(id, Kind::Switchover, old, model.now, true),
+    };
+    model.handovers.push(handover);
+}
+
+/// Fencing, where it is wanted, and the question to all standbys. Fencing comes first: what the old primary has sent by then
+/// still arrives, and nothing more can come.
+pub fn canvass(model: &Model, after_ms: u64) -> Act {
+    let fence = model.detector.auto.as_ref().is_none_or(|a| a.fence);
+    let down = model.primary_node().is_some_and(|n| matches!(n.state, NodeState::Exited(_)));
+    Act::Canvass {
+        standbys: candidates(model),
+        fence: model.primary.clone().filter(|_| fence && !(down && after_ms > 0)),
+        after_ms,
+    }
+}
+
+/// Standbys of this cluster.
+fn candidates(model: &Model) -> Vec<NodeName> {
+    let ours = |n: &&Node| n.sample.as_ref().map(|s| s.system_identifier) == model.system_identifier;
+    model.nodes.iter().filter(|n| is_standby(n)).filter(ours).map(|n| n.name.clone()).collect()
+}
+
+fn handover(model: &mut Model, id: OpId) -> Option<&mut Handover> {
+    model.handovers.iter_mut().rev().find(|h| h.op == id)
+}
+
+/// The standbys have answered: one is elected, or more answers are waited for. An error ends the operation.
+pub fn canvassed(
+    model: &mut Model,
+    id: OpId,
+    op: &Op,
+    answers: &[Answer],
+    steps: Vec<String>,
+) -> Result<Vec<Effect>, String> {
+    let by_itself = op.origin == Origin::Lab;
+    if by_itself && model.detector.auto.is_none() {
+        return Err("automatic failover was switched off".to_owned());
+    }
+    let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }));
+    let (rule, standbys) = (model.rule(), candidates(model));
+    let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
+    match race.elect(allow_loss) {
+        Choice::Nobody => Err("there is no standby left".to_owned()),
+        Choice::Wait { have, need, whom } if by_itself => {
+            wait_on(model, id, have, need, whom);
+            Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))])
+        }
+        Choice::Wait { have, need, whom } => Err(format!(
+            "{have} of the {need} standbys that must answer do; {} missing. `failover allow-loss` makes do without",
+            whom.join(", ")
+        )),
+        Choice::Elected { node, doubt } => {
+            let text = elected(answers, &node, doubt.as_deref());
+            let tone = if doubt.is_some() { Tone::Warn } else { Tone::Plain };
+            model.note(Who::Lab, tone, text, steps);
+            if let Some(why) = doubt {
+                model.unsafe_election.get_or_insert(why);
+            }
+            let now = model.now;
+            if let Some(h) = handover(model, id) {
+                (h.elected, h.new) = (Some(now), Some(node.clone()));
+                h.waits_for.clear();
+            }
+            let mut effects = get_ready(model, &node);
+            effects.push(Effect::Run(id, take_over(model, rule.as_ref(), node)));
+            Ok(effects)
+        }
+    }
+}
+
+/// The writer logs in where it will write next, and holds back until that one accepts writes: a log-in takes longer than the
+/// promotion of a small server.
+fn get_ready(model: &Model, next: &NodeName) -> Vec<Effect> {
+    let plan = WriterPlan { target: Some(next.clone()), paused: true, ..model.writer.plan.clone() };
+    if model.writer.follows { vec![Effect::Writer(plan)] } else { Vec::new() }
+}
+
+/// The rule as the next primary should have it: without its own name. None: it has that already, or the rule isn't known.
+fn carried(model: &Model, rule: Option<&SyncRule>, node: &NodeName) -> Option<SyncRule> {
+    let rule = rule?.without(node.as_str());
+    let has = model.node(node).and_then(|n| n.sample.as_ref()).map(|s| s.settings.synchronous_standby_names.as_str());
+    (has != Some(rule.setting().as_str())).then_some(rule)
+}
+
+/// The act of a planned handover.
+pub fn switchover(model: &Model, old: NodeName, node: NodeName) -> Act {
+    let followers = followers_of(model, &old).map(|n| n.name.clone()).filter(|n| *n != node).collect();
+    let rule = carried(model, model.rule().as_ref(), &node);
+    Act::Switchover { old, node, rule, followers }
+}
+
+fn wait_on(model: &mut Model, id: OpId, have: usize, need: usize, whom: Vec<String>) {
+    let told = handover(model, id).map(|h| std::mem::replace(&mut h.waits_for, whom.clone()));
+    if told.as_ref() != Some(&whom) {
+        let text = format!(
+            "the election waits for {}: {have} of the {need} standbys that must answer do; without them acknowledged \
+             writes could be lost",
+            whom.join(", ")
+        );
+        model.say(Who::Lab, Tone::Warn, text);
+    }
+}
+
+fn elected(answers: &[Answer], node: &NodeName, doubt: Option<&str>) -> String {
+    let places: Vec<String> = answers.iter().map(|a| format!("{} at {}", a.node, a.wal)).collect();
+    let but = doubt.map_or(String::new(), |why| format!("; acknowledged writes may be lost: {why}"));
+    format!("{node} is elected ({}){but}", places.join(", "))
+}
+
+fn take_over(model: &Model, rule: Option<&SyncRule>, node: NodeName) -> Act {
+    let primary = model.primary.clone();
+    let others = |n: &&Node| n.name != node && n.state == NodeState::Running;
+    let followers = primary.iter().flat_map(|p| followers_of(model, p)).filter(others).map(|n| n.name.clone());
+    Act::TakeOver { followers: followers.collect(), rule: carried(model, rule, &node), node }
+}
+
+/// A long operation has come so far.
+pub fn reached(model: &mut Model, id: OpId, reached: Reached) -> Vec<Effect> {
+    let now = model.now;
+    let Some(h) = handover(model, id) else { return Vec::new() };
+    match reached {
+        Reached::Stopped => h.detected = Some(now),
+        Reached::Chosen(node) => {
+            h.elected = Some(now);
+            return get_ready(model, &node);
+        }
+        Reached::Followed => h.repointed = Some(now),
+        Reached::Open(node) => {
+            (h.promoted, h.new) = (Some(now), Some(node.clone()));
+            return take_office(model, &node);
+        }
+    }
+    Vec::new()
+}
+
+/// A node is the primary from now on: the writer and the heartbeat go there.
+pub fn take_office(model: &mut Model, name: &NodeName) -> Vec<Effect> {
+    model.rule_seen = None;
+    let covered = model.footing.moved();
+    model.ledger.primary_moved(covered);
+    super::outcomes::leave_waiting_behind(model, name);
+    model.primary = Some(name.clone());
+    if let Some(node) = model.node_mut(name) {
+        node.upstream = None;
+        node.forked_told = false;
+        if let Some(sample) = &mut node.sample {
+            sample.role = Role::Primary;
+            sample.receiver = None;
+            sample.waiting.clear();
+        }
+    }
+    let now = model.now;
+    model.detector.begin_anew(now);
+    let mut effects = Vec::new();
+    if model.writer.follows {
+        model.writer.plan.target = Some(name.clone());
+        effects.push(Effect::Writer(model.writer.plan.clone()));
+    }
+    if model.heartbeat {
+        model.heart_since = now;
+        effects.push(Effect::Heartbeat(Some(name.clone())));
+    }
+    effects
+}
+
+/// What is known of a new primary once it is one.
+pub fn settle_in(model: &mut Model, name: &NodeName, timeline: u32, fork: Option<Lsn>, names: &str) {
+    let at = model.now;
+    let known = model.timelines.iter_mut().find(|t| t.id == timeline);
+    match known {
+        Some(known) => known.fork = known.fork.or(fork),
+        None => {
+            let parent = model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
+            model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
+        }
+    }
+    if let Some(sample) = model.node_mut(name).and_then(|n| n.sample.as_mut()) {
+        sample.timeline = timeline;
+        names.clone_into(&mut sample.settings.synchronous_standby_names);
+    }
+}
+
+/// A failover or switchover is through.
+pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
+    let now = model.now;
+    let Some(h) = handover(model, id) else { return };
+    h.repointed = h.repointed.or(Some(now));
+    let (old, new, kind) = (h.old.clone(), h.new.clone(), h.kind);
+    let Some(new) = new else { return };
+    settle_in(model, &new, taken.timeline, taken.fork, &taken.names);
+    for node in &mut model.nodes {
+        if taken.followed.contains(&node.name) {
+            node.upstream = Some(new.clone());
+            node.forked_told = false;
+        }
+    }
+    if kind == Kind::Switchover {
+        model.fault_at.remove(&new);
+    }
+    if let Some(old) = old {
+        super::stragglers::left_behind(model, &old, &new, &taken.missed);
+    }
+    tell_figures(model);
+}
+
+/// The first write was acknowledged on the node that the writer was told of.
+pub fn first_ack(model: &mut Model, node: &NodeName) {
+    let now = model.now;
+    let wanted = |h: &&mut Handover| h.new.as_ref() == Some(node) && h.promoted.is_some() && h.acked.is_none();
+    if let Some(h) = model.handovers.last_mut().filter(wanted) {
+        h.acked = Some(now);
+        tell_figures(model);
+    }
+}
+
+fn tell_figures(model: &mut Model) {
+    let Some(h) = model.handovers.last_mut().filter(|h| !h.told && h.failed.is_none()) else { return };
+    if let Some(sentence) = h.sentence() {
+        h.told = true;
+        model.say(Who::Lab, Tone::Good, sentence);
+    }
+}
+
+/// It came to nothing: the writer goes back to where it was.
+pub fn broke_off(model: &mut Model, id: OpId, why: &str) -> Vec<Effect> {
+    let Some(h) = handover(model, id) else { return Vec::new() };
+    h.failed = Some(why.to_owned());
+    h.waits_for.clear();
+    vec![Effect::Writer(model.writer.plan.clone())]
+}
+
+/// A node was told to die so that only one primary is left: if that was the lab's, the other one is it from now on.
+pub fn fenced(model: &mut Model, name: &NodeName) -> Vec<Effect> {
+    let other = model.nodes.iter().find(|n| {
+        n.name != *name
+            && n.state == NodeState::Running
+            && n.role() == Some(Role::Primary)
+            && n.sample.as_ref().map(|s| s.system_identifier) == model.system_identifier
+    });
+    match other.map(|n| n.name.clone()).filter(|_| model.primary.as_ref() == Some(name)) {
+        Some(other) => {
+            model.unsafe_election.get_or_insert_with(|| format!("{name} was fenced, and {other} kept"));
+            take_office(model, &other)
+        }
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,360 @@
+//! Observations, writes and time: what the lab sees without having asked for it.
+
+use crate::model::cluster::{LogLine, Look, NodeState, Observation, Role, Sample};
+use crate::model::command::Command;
+use crate::model::history::Point;
+use crate::model::journal::{Tone, Who};
+use crate::model::ledger::{Ack, IdRange};
+use crate::model::msg::{Effect, WriterPulse};
+use crate::model::standing::{Link, row_of};
+use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage};
+
+/// Log lines kept per node.
+const LOG_LINES: usize = 500;
+
+/// A node that can't be asked for this long is worth a sentence.
+const UNREACHABLE_TOLD_MS: u64 = 500;
+
+/// A look at a node or at the engine.
+pub fn observed(model: &mut Model, observation: Observation) -> Vec<Effect> {
+    match observation {
+        Observation::Disk(free) => return super::disk::seen(model, free),
+        Observation::Engine(why) => engine(model, why),
+        Observation::Traffic(traffic) => model.traffic = traffic,
+        Observation::Node(name, Look::Sample(sample)) => sampled(model, &name, *sample),
+        Observation::Node(name, Look::Unreachable(why)) => unreachable(model, &name, why),
+        Observation::Node(name, Look::State(state)) => changed_state(model, &name, state),
+        Observation::Node(name, Look::Log(lines)) => {
+            tell_fork(model, &name, &lines);
+            tell_crash(model, &name, &lines);
+            let at = model.now;
+            if let Some(node) = model.node_mut(&name) {
+                node.logs.extend(lines.into_iter().map(|line| Logged { at, line }));
+                let over = node.logs.len().saturating_sub(LOG_LINES);
+                node.logs.drain(..over);
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// A standby that is ahead of the timeline it should follow only repeats a line in its log (facts "Electing safely").
+fn tell_fork(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
+    let forked = |l: &LogLine| l.text.contains("forked off current database system timeline");
+    let Some(node) = model.node_mut(name).filter(|n| !n.forked_told && lines.iter().any(forked)) else { return };
+    node.forked_told = true;
+    let upstream = node.upstream.as_ref().map_or_else(|| "its upstream".to_owned(), ToString::to_string);
+    let text = format!(
+        "{name} can't follow {upstream}: it has already replayed more than {upstream} had when its timeline forked off. \
+         It only goes on answering reads; `rejoin {name}` mends it"
+    );
+    model.say(Who::Lab, Tone::Bad, text);
+}
+
+/// One server process that dies by a signal takes all sessions with it, and the log is the only one to say so. The process that
+/// replays WAL takes the whole server with it instead.
+fn tell_crash(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
+    let crash = |l: &LogLine| l.text.contains(") was terminated by signal ") && !l.text.starts_with("startup process");
+    if !lines.iter().any(crash) {
+        return;
+    }
+    let text = format!(
+        "a server process of {name} was killed: PostgreSQL ends all its sessions and recovers. Clients are told to \
+         expect a rollback, but what was flushed is committed"
+    );
+    model.say(Who::Lab, Tone::Bad, text);
+}
+
+fn engine(model: &mut Model, why: Option<String>) {
+    match (why, model.engine_down.take()) {
+        (Some(why), None) => {
+            model.say(
+                Who::Lab,
+                Tone::Bad,
+                format!("the engine stopped answering: {why}; what is shown is the last known"),
+            );
+            model.engine_down = Some((model.now, why));
+        }
+        (Some(why), Some((since, _))) => model.engine_down = Some((since, why)),
+        (None, Some((since, _))) => {
+            let text = format!("the engine answers again after {:.1} s", model.now.ms_since(since) as f64 / 1e3);
+            model.say(Who::Lab, Tone::Good, text);
+        }
+        (None, None) => {}
+    }
+}
+
+fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
+    let now = model.now;
+    let Some(node) = model.node_mut(name) else { return };
+    let before = node.sample.as_ref().map(|s| (s.role, s.timeline));
+    let silent = node.unreachable.take();
+    if node.state == NodeState::Created {
+        node.state = NodeState::Running;
+        node.state_since = now;
+    }
+    let after = (sample.role, sample.timeline);
+    node.seen = Some(now);
+    node.sample = Some(sample);
+    let told = std::mem::take(&mut node.unreachable_told);
+    if model.is_resetting() {
+        return;
+    }
+    if let Some((since, _)) = silent.filter(|_| told) {
+        let text = format!("{name} answers again after {:.1} s", now.ms_since(since) as f64 / 1e3);
+        model.say(Who::Lab, Tone::Good, text);
+    }
+    if let Some(before) = before.filter(|b| *b != after) {
+        tell_role(model, name, before, after);
+    }
+    let known = |t: &crate::model::handover::Timeline| t.id == after.1;
+    if after.0 == Role::Primary && !model.timelines.iter().any(known) && is_ours(model, name) {
+        let (timeline, rule) = (after.1, model.node(name).and_then(|n| n.sample.as_ref()));
+        let names = rule.map(|s| s.settings.synchronous_standby_names.clone()).unwrap_or_default();
+        super::handing_over::settle_in(model, name, timeline, None, &names);
+    }
+    tell_rival(model, name);
+    if model.primary.as_ref() == Some(name) {
+        settle_promise(model);
+        tell_waiting(model);
+    }
+    tell_links(model, Some(name));
+    tell_slots(model, name);
+}
+
+/// Says once that a second primary runs; not while the part moves, when what was seen may be a moment old.
+fn tell_rival(model: &mut Model, name: &NodeName) {
+    let moving = model.ops.values().filter_map(|op| op.command.as_ref()).any(super::handing_over::moves_the_primary);
+    let rival = model.rivals().any(|n| n.name == *name);
+    let Some(node) = model.node_mut(name).filter(|_| !moving) else { return };
+    if std::mem::replace(&mut node.rival_told, rival) || !rival {
+        return;
+    }
+    let beside = model.primary.as_ref().map_or("nobody", NodeName::as_str);
+    let text = format!(
+        "{name} is a primary too, beside {beside}: two histories grow apart, and each may acknowledge what the other \
+         lacks. `fence {name}` ends one of them; `verify` says what each has to itself"
+    );
+    model.say(Who::Lab, Tone::Bad, text);
+}
+
+/// Says once when a slot's WAL comes into danger, is lost, or is safe again.
+fn tell_slots(model: &mut Model, name: &NodeName) {
+    let danger: Vec<(String, String)> = model
+        .slots()
+        .into_iter()
+        .filter(|s| s.on == *name)
+        .filter_map(|s| Some((s.row.name.clone(), s.row.wal_status?)))
+        .collect();
+    for (slot, status) in danger {
+        let Some(node) = model.node_mut(name) else { return };
+        let before = node.slots_told.insert(slot.clone(), status.clone());
+        if before.as_ref().is_some_and(|b| *b != status) || (before.is_none() && status != "reserved") {
+            let (tone, text) = super::wording::slot(name, &slot, &status);
+            model.say(Who::Lab, tone, text);
+        }
+    }
+}
+
+fn is_ours(model: &Model, name: &NodeName) -> bool {
+    let sample = model.node(name).and_then(|n| n.sample.as_ref());
+    sample.is_some_and(|s| Some(s.system_identifier) == model.system_identifier)
+}
+
+fn tell_role(model: &mut Model, name: &NodeName, before: (Role, u32), after: (Role, u32)) {
+    let text = match (before, after) {
+        ((Role::Standby, _), (Role::Primary, tl)) => format!("{name} says that it is a primary now, on timeline {tl}"),
+        ((Role::Primary, _), (Role::Standby, tl)) => format!("{name} says that it is a standby now, on timeline {tl}"),
+        ((_, old), (_, new)) => format!("{name} went from timeline {old} to {new}"),
+    };
+    model.say(Who::Lab, Tone::Plain, text);
+}
+
+/// What was acked since the last look counts as promised only if this look finds the same synchronous rule as the last
+/// one, and nothing was changing it in between.
+fn settle_promise(model: &mut Model) {
+    let Some(sample) = model.primary_node().and_then(|n| n.sample.as_ref()) else { return };
+    let seen = sample.settings.synchronous_standby_names.clone();
+    let is_primary = sample.role == Role::Primary;
+    let changing = model.ops.values().any(|op| matches!(op.command, Some(Command::Sync(_) | Command::Set { .. })));
+    let same = model.rule_seen.as_ref() == Some(&seen);
+    let end = sample.wal;
+    let counts = same && is_primary && !changing && may_be_promised(model);
+    let promised = model.ledger.settle_promise(counts);
+    if is_primary {
+        let mut footing = std::mem::take(&mut model.footing);
+        footing.seen(&seen, end, promised, |at| all_have(model, at));
+        model.footing = footing;
+    }
+    model.rule_seen = (!changing && is_primary).then_some(seen);
+}
+
+/// Whether the last look found a rule in force that the writer's commits wait for.
+fn may_be_promised(model: &Model) -> bool {
+    let waits = ["remote_write", "on", "remote_apply"].contains(&model.writer.plan.level.as_str());
+    waits && model.rule_seen.as_ref().is_some_and(|rule| !rule.is_empty())
+}
+
+/// Whether every other node of the lab has flushed the primary's log up to here, by the primary's word.
+fn all_have(model: &Model, at: Lsn) -> bool {
+    let senders = model.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[][..], |s| &s.senders);
+    let has = |name: &NodeName| row_of(senders, name).is_some_and(|row| row.flush >= Some(at));
+    model.names().filter(|n| model.primary.as_ref() != Some(n)).all(has)
+}
+
+fn tell_waiting(model: &mut Model) {
+    let waiting = model.waiting().len();
+    // Where there is no rule any more, they are just being let go.
+    let ruled = model.rule_text().is_some_and(|text| !text.trim().is_empty());
+    match (model.waiting_told, waiting) {
+        (0, 1..) if ruled && oldest_waits(model) => {
+            let whom = model.waited_for().join(", ");
+            let text = format!(
+                "{waiting} commits wait for a synchronous standby ({whom}): done on the primary, not acknowledged"
+            );
+            model.say(Who::Lab, Tone::Warn, text);
+            model.waiting_told = waiting;
+        }
+        (1.., 0) => {
+            model.say(Who::Lab, Tone::Good, "no commit waits any more");
+            model.waiting_told = 0;
+        }
+        _ => {}
+    }
+}
+
+/// Every synchronous commit waits a millisecond; what is worth a sentence waits for longer.
+fn oldest_waits(model: &Model) -> bool {
+    model.waiting().iter().any(|w| w.age_us > 200_000)
+}
+
+/// Says once when a standby's link changes its nature: those that a look at this node tells of, or all.
+fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
+    if model.is_resetting() {
+        return;
+    }
+    let concerns = |n: &Node| seen.is_none_or(|seen| n.name == *seen || n.upstream.as_ref() == Some(seen));
+    for rung in model.ladder_of(concerns) {
+        let word = match &rung.link {
+            Link::Connected(state) => state.clone(),
+            Link::LastKnown { .. } => "last known".to_owned(),
+            Link::Disconnected => "disconnected".to_owned(),
+            Link::Unseen => continue,
+        };
+        let upstream = rung.upstream.as_ref().map(ToString::to_string).unwrap_or_default();
+        // Of an upstream that doesn't answer nothing can be said that isn't old; its own fate is told elsewhere.
+        let told_by_upstream = rung.upstream.as_ref().and_then(|u| model.node(u)).is_some_and(Node::answers);
+        let Some(node) = model.node_mut(&rung.name) else { continue };
+        let frozen = node.state == NodeState::Frozen;
+        let forked = node.forked_told;
+        let before = std::mem::replace(&mut node.link_told, word.clone());
+        if before == word || before.is_empty() {
+            continue;
+        }
+        let name = &rung.name;
+        let (tone, text) = match rung.link {
+            Link::LastKnown { state, .. } if frozen => {
+                (Tone::Warn, format!("{name} is silent, and on {upstream} PostgreSQL still calls it \"{state}\""))
+            }
+            Link::LastKnown { .. } if !told_by_upstream => continue,
+            Link::LastKnown { state, ms } => (
+                Tone::Warn,
+                format!(
+                    "{name} has not answered {upstream} for {:.1} s; PostgreSQL still calls it \"{state}\"",
+                    ms as f64 / 1e3
+                ),
+            ),
+            // It gets what is left of the old timeline, over and over; that is no following.
+            Link::Connected(_) if forked => continue,
+            Link::Connected(state) if state == "streaming" => (Tone::Good, format!("{name} streams from {upstream}")),
+            Link::Disconnected => (Tone::Warn, format!("{name} is not connected to {upstream} any more")),
+            _ => continue,
+        };
+        model.say(Who::Lab, tone, text);
+    }
+}
+
+fn unreachable(model: &mut Model, name: &NodeName, why: String) {
+    let (now, resetting) = (model.now, model.is_resetting());
+    let Some(node) = model.node_mut(name) else { return };
+    let since = node.unreachable.as_ref().map_or(now, |(since, _)| *since);
+    node.unreachable = Some((since, why.clone()));
+    // One missed look is a busy machine; that a node is down or frozen is said already.
+    let new = !node.unreachable_told && node.sample.is_some() && node.state == NodeState::Running;
+    if new && !resetting && now.ms_since(since) >= UNREACHABLE_TOLD_MS {
+        node.unreachable_told = true;
+        model.say(Who::Lab, Tone::Warn, format!("{name} does not answer SQL: {why}"));
+    }
+    tell_links(model, Some(name));
+}
+
+fn changed_state(model: &mut Model, name: &NodeName, state: NodeState) {
+    let now = model.now;
+    let Some(node) = model.node_mut(name) else { return };
+    if node.state == state || (matches!((&node.state, &state), (NodeState::Exited(_), NodeState::Exited(_)))) {
+        return;
+    }
+    let commands = || model.ops.values().filter_map(|op| op.command.as_ref());
+    let moves = |c: &Command| matches!(c, Command::Failover { .. } | Command::Switchover(_) | Command::Rejoin { .. });
+    let expected = model.is_resetting() || commands().any(|c| moves(c) || c.to_string().ends_with(name.as_str()));
+    let Some(node) = model.node_mut(name) else { return };
+    node.state = state.clone();
+    node.state_since = now;
+    let NodeState::Exited(code) = state else { return };
+    if model.stage == Stage::Live && !expected {
+        let how = code.map_or(String::new(), |c| format!(" (exit code {c})"));
+        model.say(Who::Lab, Tone::Bad, format!("{name} went down by itself{how}"));
+    }
+}
+
+/// Attempts, booked before they are sent.
+pub fn tried(model: &mut Model, ranges: &[IdRange]) -> Vec<Effect> {
+    model.ledger.tried(ranges);
+    Vec::new()
+}
+
+/// Answers.
+pub fn wrote(model: &mut Model, answers: &[(IdRange, Ack)]) -> Vec<Effect> {
+    model.ledger.wrote(answers);
+    if !may_be_promised(model) {
+        model.ledger.settle_promise(false);
+    }
+    Vec::new()
+}
+
+/// The writer's figures; a point of the charts.
+pub fn pulse(model: &mut Model, pulse: WriterPulse) -> Vec<Effect> {
+    let seconds = pulse.interval_us as f64 / 1e6;
+    let behind = model.ladder().into_iter().filter_map(|r| Some((r.name, r.behind?))).collect();
+    model.history.push(Point {
+        at: model.now,
+        commits_per_s: if seconds > 0.0 { pulse.commits as f64 / seconds } else { 0.0 },
+        p50_us: pulse.p50_us,
+        p99_us: pulse.p99_us,
+        oldest_us: pulse.waiting.iter().map(|w| w.age_us).max().unwrap_or(0),
+        behind,
+    });
+    model.writer.pulse_at = model.now;
+    model.writer.pulse = pulse;
+    Vec::new()
+}
+
+/// A slow act reached a phase.
+pub fn phase(model: &mut Model, node: Option<&NodeName>, text: String) -> Vec<Effect> {
+    match node.and_then(|name| model.node_mut(name)) {
+        Some(node) => node.phase = (!text.is_empty()).then_some(text),
+        None => model.phase = text,
+    }
+    Vec::new()
+}
+
+/// Time passes: links may have become silent.
+pub fn tick(model: &mut Model) -> Vec<Effect> {
+    if model.stage == Stage::Live {
+        tell_links(model, None);
+        let mut effects = super::handing_over::watch(model);
+        effects.extend(super::stragglers::call_in(model));
+        return effects;
+    }
+    Vec::new()
+}

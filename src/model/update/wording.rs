@@ -1,0 +1,237 @@
+//! After each act one sentence: what happened, why, and what to look at. Words only; changes nothing.
+
+use crate::model::command::{Command, Rate};
+use crate::model::journal::Tone;
+use crate::model::ledger::{Ids, and, count, or};
+use crate::model::links::{Harm, Which};
+use crate::model::msg::{Happened, Rejoined, Road, Taken};
+use crate::model::verdict::Side;
+use crate::model::{Model, NodeName, Stamp};
+
+/// For commands that need no adapter.
+pub fn at_once(model: &Model, command: &Command) -> String {
+    let plan = &model.writer.plan;
+    let rate = match plan.rate {
+        Rate::Max => "flat out".to_owned(),
+        Rate::PerSecond(n) => format!("{n} writes/s in all"),
+    };
+    match command {
+        Command::Commit(level) => format!("{command}: new commits of the writer use synchronous_commit = {level}"),
+        Command::Clients(_) | Command::Rate(_) => format!("{command}: {} clients, {rate}", plan.clients),
+        Command::Pause => "pause: the writer rests; what is under way still finishes".to_owned(),
+        Command::Resume => format!("resume: {} clients, {rate}", plan.clients),
+        Command::Target(None) => "target primary: the writer follows the primary".to_owned(),
+        Command::Target(Some(n)) => format!("target {n}: the writer stays on {n}, whatever happens"),
+        Command::Heartbeat(true) => "heartbeat on: a small write every 100 ms keeps standbys answering".to_owned(),
+        Command::Heartbeat(false) => {
+            "heartbeat off: on an idle primary a standby now answers only every wal_receiver_status_interval".to_owned()
+        }
+        Command::AutoFailover(None) => "auto-failover off: a primary that is gone stays gone".to_owned(),
+        Command::AutoFailover(Some(auto)) => {
+            let fence = if auto.fence { "fenced first" } else { "not fenced: it may go on as a second one" };
+            format!("{command}: the primary is probed every {} ms; if it is gone it is {fence}", auto.probe_ms())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// For a promotion: who is ahead of the chosen one, and by how much.
+pub fn ahead(model: &Model, chosen: &NodeName) -> Option<String> {
+    let ahead = model.ahead_of(chosen);
+    let list: Vec<String> = ahead.iter().map(|(n, bytes)| format!("{n} by {bytes} bytes")).collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "ahead of {chosen} in the log: {}. What {chosen} lacks is lost with its promotion, and who is ahead can't \
+             follow it until rewound",
+            list.join(", ")
+        )
+    })
+}
+
+/// For operations that went well, begun at `since`.
+pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp) -> (Tone, String) {
+    match (command, happened) {
+        (Command::Verify, _) => verify(model),
+        (Command::Promote(n), Happened::Promoted { timeline, fork, names }) => {
+            let fork = fork.map_or(String::new(), |lsn| format!(", forked off at {lsn}"));
+            let rule = if names.is_empty() {
+                "without a synchronous rule".to_owned()
+            } else {
+                format!("with its own rule {names}")
+            };
+            (
+                Tone::Warn,
+                format!("{n} is a primary on timeline {timeline}{fork}; it now runs {rule} (rules are not replicated)"),
+            )
+        }
+        (Command::Failover { .. } | Command::Switchover(_), Happened::HandedOver(taken)) => taken_over(model, taken),
+        (Command::FollowAll(upstream), Happened::Followed { missed }) if !missed.is_empty() => {
+            let list: Vec<String> = missed.iter().map(|(n, why)| format!("{n} ({why})")).collect();
+            (Tone::Warn, format!("told to follow {upstream}, but for {}", list.join(", ")))
+        }
+        (Command::Rejoin { node, .. }, Happened::Rejoined(how)) => rejoined(model, node, how, since),
+        (Command::Sql { node, .. }, Happened::Sql(result)) => match &result.error {
+            Some((state, message)) => (Tone::Bad, format!("{node} refused: {message} (SQLSTATE {state})")),
+            None => (Tone::Plain, format!("{node}: {}", result.tag)),
+        },
+        (Command::Reset, _) => {
+            let seconds = model.now.ms_since(since) as f64 / 1e3;
+            (Tone::Good, format!("the lab is back in its first state after {seconds:.1} s"))
+        }
+        (Command::Cancel | Command::Terminate, Happened::Sessions(0)) => {
+            (Tone::Plain, format!("{command}: no commit waited for a standby, so nothing was done"))
+        }
+        (Command::Cancel, Happened::Sessions(n)) => (
+            Tone::Warn,
+            format!(
+                "{n} waits cancelled: those commits are acknowledged with a warning; they are there on the primary, perhaps nowhere else"
+            ),
+        ),
+        (Command::Terminate, Happened::Sessions(n)) => {
+            (Tone::Warn, format!("{n} sessions ended: their clients never learn that the commits are there"))
+        }
+        _ => plain(model, command),
+    }
+}
+
+fn taken_over(model: &Model, taken: &Taken) -> (Tone, String) {
+    let name = model.primary.as_ref().map_or("nobody", NodeName::as_str);
+    let fork = taken.fork.map_or(String::new(), |lsn| format!(", forked off at {lsn}"));
+    let rule = match taken.names.as_str() {
+        "" => "there is no synchronous rule".to_owned(),
+        names => format!("the rule came along: {names}"),
+    };
+    let text = format!("{name} is the primary on timeline {}{fork}; {rule}", taken.timeline);
+    (Tone::Good, text)
+}
+
+fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (Tone, String) {
+    let way = match how.road {
+        Road::Straight => "it had nothing of its own",
+        Road::Rewound => "pg_rewind took it back",
+        Road::Rebuilt => "it was made anew by pg_basebackup",
+    };
+    let detour = how.detour.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    let fork = match (how.fork, how.end) {
+        (Some(fork), Some(end)) if end > fork => {
+            format!("; its history had parted at {fork} and went on to {end}, {} bytes", end.bytes_ahead_of(fork))
+        }
+        _ => String::new(),
+    };
+    let rows = match &how.only {
+        Err(why) => format!("; what only it had could not be counted: {why}"),
+        Ok(only) if only.is_empty() => "; no row was only there".to_owned(),
+        Ok(only) => {
+            let rows = listed(only);
+            let acked = count(&and(only, &or(&model.ledger.acked, &model.ledger.warned)));
+            format!("; {} rows that only it had ({rows}) are thrown away, {acked} of them acknowledged", count(only))
+        }
+    };
+    let lost = how.only.as_ref().is_ok_and(Ids::is_empty);
+    let seconds = model.now.ms_since(since) as f64 / 1e3;
+    let tone = if lost { Tone::Good } else { Tone::Warn };
+    (tone, format!("{node} follows {} after {seconds:.1} s: {way}{detour}{fork}{rows}", how.source))
+}
+
+fn plain(model: &Model, command: &Command) -> (Tone, String) {
+    let text = match command {
+        Command::Sync(rule) if !rule.is_on() => {
+            "the rule is off: commits return when the primary has flushed them".to_owned()
+        }
+        Command::Sync(_) => format!("the rule is in force. {}", model.rule_in_words()),
+        Command::Set { name, value, .. } => format!("{name} = {value} is in force after a reload"),
+        Command::Kill(n) if model.primary.as_ref() == Some(n) => {
+            format!("{n} is killed: nobody accepts writes until it is started or a standby is promoted")
+        }
+        Command::Fence(n) => match &model.primary {
+            Some(p) => format!(
+                "{n} is fenced: {p} is the only primary. `verify` says what is lost, `rejoin {n}` brings it back"
+            ),
+            None => format!("{n} is fenced"),
+        },
+        Command::FollowAll(upstream) => format!("everybody who can is told to follow {upstream}"),
+        Command::Kill(n) => format!("{n} is killed: its connections closed at once, so its upstream knows"),
+        Command::Stop(n) => format!("{n} is shut down cleanly: it sent what it had"),
+        Command::Start(n) => format!("{n} is started"),
+        Command::Freeze(n) => format!("{n} is frozen: connected but silent, so nobody gives up on it before a timeout"),
+        Command::Thaw(n) => format!("{n} goes on where it was"),
+        Command::Follow { standby, upstream } => format!("{standby} is told to follow {upstream}"),
+        Command::Add { name, .. } => format!("{name} is a standby made by pg_basebackup"),
+        Command::AddFresh(n) => format!(
+            "{n} is a separately initialised server: another system identifier, so it can never replicate physically"
+        ),
+        Command::Remove(n) => format!("{n} and its data are gone"),
+        Command::PauseReplay(n) => format!("replay on {n} is paused: it receives and flushes, but shows nothing new"),
+        Command::ResumeReplay(n) => format!("replay on {n} goes on"),
+        Command::Link(harm, which) => link(*harm, which),
+        Command::Heal(None) => "every link carries again".to_owned(),
+        Command::Heal(Some(which)) => format!("{} carries again", which.in_words()),
+        other => format!("{other}: done"),
+    };
+    (Tone::Good, text)
+}
+
+fn link(harm: Harm, which: &Which) -> String {
+    let what = which.in_words();
+    match (harm, which) {
+        (Harm::Cut, Which::Of(end)) => format!("{end} is isolated: {what} is cut, silently; nobody is told"),
+        (Harm::Cut, Which::Toward(a, b)) => {
+            format!("{what} is cut, silently: {b} hears nothing from {a}, and {a} still hears {b}")
+        }
+        (Harm::Cut, _) => format!("{what} is cut, silently: neither side is told"),
+        (Harm::Refuse, _) => {
+            format!("connections are refused on {what}: open ones are reset, so both sides know at once")
+        }
+        (Harm::Slow(slow), Which::Toward(..)) => format!("everything on {what} comes {slow} later"),
+        (Harm::Slow(slow), _) => format!("everything on {what} comes {slow} later, each way"),
+        (Harm::Throttle(_), _) => format!("{what} carries {} and no more", harm.amount()),
+    }
+}
+
+/// Of a slot whose wal_status has changed.
+pub fn slot(on: &NodeName, slot: &str, status: &str) -> (Tone, String) {
+    let is = format!("the slot {slot} on {on} is {status}");
+    match status {
+        "reserved" => (Tone::Good, format!("{is}: it keeps no more WAL than max_wal_size")),
+        "extended" => (Tone::Warn, format!("{is}: for its sake {on} keeps more WAL than max_wal_size")),
+        "unreserved" => (
+            Tone::Warn,
+            format!("{is}: beyond max_slot_wal_keep_size; at the next checkpoint it is lost unless {slot} catches up"),
+        ),
+        "lost" => (
+            Tone::Bad,
+            format!("{is}: WAL that {slot} needs is gone for good; `remove {slot}`, then `add {slot}` makes it anew"),
+        ),
+        _ => (Tone::Plain, is),
+    }
+}
+
+fn verify(model: &Model) -> (Tone, String) {
+    let Some(v) = &model.verification else { return (Tone::Bad, "nothing was read".to_owned()) };
+    let tone = match v.verdict.word() {
+        "sound" if v.lost == 0 => Tone::Good,
+        "sound" => Tone::Warn,
+        _ => Tone::Bad,
+    };
+    let why = v.verdict.findings().join("; ");
+    let colon = if why.is_empty() { "" } else { ": " };
+    let own = |(n, s): (&NodeName, &Side)| match count(&s.only) {
+        0 => format!("{n} has no row of its own"),
+        1 => format!("only {n} has 1 row ({})", listed(&s.only)),
+        rows => format!("only {n} has {rows} rows ({})", listed(&s.only)),
+    };
+    let sides: String = v.sides.iter().map(own).map(|text| format!("; {text}")).collect();
+    (tone, format!("verdict {}{colon}{why}; {}{sides}", v.verdict.word(), v.in_words()))
+}
+
+/// Ids as ranges, the first few: `1: 5-9`.
+fn listed(ids: &Ids) -> String {
+    const SHOWN: usize = 4;
+    let one = |client: &u32, (first, last): &(u64, u64)| {
+        if first == last { format!("{client}: {first}") } else { format!("{client}: {first}-{last}") }
+    };
+    let all = ids.iter().flat_map(|(client, set)| set.as_slice().iter().map(move |range| one(client, range)));
+    let ranges: Vec<String> = all.collect();
+    let more = if ranges.len() > SHOWN { ", ..." } else { "" };
+    format!("{}{more}", ranges.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}

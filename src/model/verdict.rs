@@ -1,0 +1,375 @@
+//! The judgement: what reading the nodes says about the promises that were made. Pure; the reading comes in.
+//!
+//! `Broken` is about promises: a write was lost that the rule in force promised to keep, a failed write is there, or
+//! the books don't add up. A loss that the rule allowed is reported as lost, and the verdict stays `Sound`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Ids, Ledger, and, count, minus, or};
+use super::{NodeName, Stamp};
+
+/// What one node holds of the lab's writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeReading {
+    /// All its rows were read.
+    Rows {
+        /// The ids that are there.
+        present: Ids,
+        /// The server's system identifier.
+        system_identifier: u64,
+        /// The lab's marker row, if there is one.
+        marker: Option<String>,
+    },
+    /// It couldn't be read, and why.
+    Unreadable(String),
+}
+
+/// What a reading of all nodes found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Per node.
+    pub nodes: BTreeMap<NodeName, NodeReading>,
+}
+
+/// The verdict on the promises.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Every promise that was made was kept.
+    #[default]
+    Sound,
+    /// It can't be known, and why.
+    Unknown(String),
+    /// Promises were broken; each finding in a sentence.
+    Broken(Vec<String>),
+}
+
+impl Verdict {
+    /// "sound", "unknown" or "broken", as in reports.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Unknown(_) => "unknown",
+            Self::Broken(_) => "broken",
+        }
+    }
+
+    /// The sentences that explain it.
+    pub fn findings(&self) -> Vec<String> {
+        match self {
+            Self::Sound => Vec::new(),
+            Self::Unknown(why) => vec![why.clone()],
+            Self::Broken(findings) => findings.clone(),
+        }
+    }
+}
+
+/// What one node has and lacks, by the books as they stood when the reading began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTally {
+    /// Acknowledged writes (with or without warning) that are there.
+    pub present: u64,
+    /// Acknowledged writes that are missing there.
+    pub missing: u64,
+    /// Why it couldn't be read.
+    pub unreadable: Option<String>,
+    /// Rows that only it or only the primary has; 0 where either couldn't be read.
+    #[serde(default)]
+    pub apart: u64,
+}
+
+/// What a verification says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// When it was judged.
+    pub at: Stamp,
+    /// The primary it was judged against.
+    pub primary: Option<NodeName>,
+    /// Per node.
+    pub nodes: BTreeMap<NodeName, NodeTally>,
+    /// Acknowledged writes that the primary lacks.
+    pub lost: u64,
+    /// Those of them that another node still holds, outside the primary's history.
+    pub stranded: u64,
+    /// Of the lost ones, those acknowledged with a warning.
+    pub lost_warned: u64,
+    /// The ids of the lost ones.
+    pub lost_ids: Ids,
+    /// Those of the stranded ones.
+    pub stranded_ids: Ids,
+    /// Nodes that were read to hold lost ones.
+    pub holders: Vec<NodeName>,
+    /// Nodes that could not be read, and may hold more.
+    pub unread: Vec<NodeName>,
+    /// Writes with unknown outcome that are there.
+    pub unknown_present: u64,
+    /// Writes with unknown outcome that are not.
+    pub unknown_absent: u64,
+    /// Rows on the primary that the writers had not tried to write when the reading began.
+    #[serde(default)]
+    pub strays: u64,
+    /// Writes that were under way when the reading began: not judged.
+    pub pending: u64,
+    /// Whether the primary's rows were read at all, so that losses can be spoken of.
+    pub judged: bool,
+    /// Where two primaries run: each one's own, the lab's among them; empty otherwise.
+    pub sides: BTreeMap<NodeName, Side>,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// One side of a split brain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// Rows that no other side has.
+    pub only: Ids,
+    /// The acknowledged ones among them: lost if this side doesn't win.
+    pub acked_only: u64,
+}
+
+/// What the judge must know beside the books and the reading.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// When.
+    pub at: Stamp,
+    /// The books as they stood before the first row was read.
+    pub books: &'a Ledger,
+    /// What was read.
+    pub reading: &'a Reading,
+    /// The node whose rows count: the current primary.
+    pub primary: Option<&'a NodeName>,
+    /// The lab's system identifier and marker.
+    pub system_identifier: Option<u64>,
+    /// The lab's id.
+    pub lab: &'a str,
+    /// Other primaries that ran when the nodes were read.
+    pub rivals: &'a [NodeName],
+    /// Whether every promotion so far was of the most advanced of at least n-k+1 listed standbys; else why not. A
+    /// promise covers such elections only (facts: "Electing safely").
+    pub elections: Result<(), &'a str>,
+}
+
+/// Judges.
+pub fn judge(case: &Case<'_>) -> Verification {
+    let acked = or(&case.books.acked, &case.books.warned);
+    let tally = |reading: &NodeReading| match reading {
+        NodeReading::Rows { present, .. } => {
+            let missing = count(&minus(&acked, present));
+            NodeTally { present: count(&acked) - missing, missing, unreadable: None, apart: 0 }
+        }
+        NodeReading::Unreadable(why) => NodeTally { present: 0, missing: 0, unreadable: Some(why.clone()), apart: 0 },
+    };
+    let mut result = Verification {
+        at: case.at,
+        primary: case.primary.cloned(),
+        nodes: case.reading.nodes.iter().map(|(name, r)| (name.clone(), tally(r))).collect(),
+        unread: unread(case.reading),
+        pending: case.books.counts().pending,
+        sides: sides(case, &acked),
+        ..Verification::default()
+    };
+    match rows_that_count(case) {
+        Err(why) => result.verdict = Verdict::Unknown(why),
+        Ok(present) => weigh(case, present, &acked, &mut result),
+    }
+    result
+}
+
+fn unread(reading: &Reading) -> Vec<NodeName> {
+    let silent = reading.nodes.iter().filter(|(_, r)| matches!(r, NodeReading::Unreadable(_)));
+    silent.map(|(name, _)| name.clone()).collect()
+}
+
+/// What each of several primaries has to itself.
+fn sides(case: &Case<'_>, acked: &Ids) -> BTreeMap<NodeName, Side> {
+    if case.rivals.is_empty() {
+        return BTreeMap::new();
+    }
+    let names: Vec<&NodeName> = case.primary.into_iter().chain(case.rivals).collect();
+    let rows = |name: &NodeName| match case.reading.nodes.get(name) {
+        Some(NodeReading::Rows { present, .. }) => Some(present),
+        _ => None,
+    };
+    let side = |name: &&NodeName| {
+        let own = rows(name)?;
+        let others = names.iter().filter(|n| n != &name).filter_map(|n| rows(n));
+        let only = others.fold(own.clone(), |left, other| minus(&left, other));
+        Some(((*name).clone(), Side { acked_only: count(&and(&only, acked)), only }))
+    };
+    names.iter().filter_map(side).collect()
+}
+
+fn rows_that_count<'a>(case: &Case<'a>) -> Result<&'a Ids, String> {
+    let name = case.primary.ok_or("there is no primary to read")?;
+    match case.reading.nodes.get(name) {
+        None => Err(format!("{name} was not read")),
+        Some(NodeReading::Unreadable(why)) => Err(format!("{name} could not be read: {why}")),
+        Some(NodeReading::Rows { system_identifier, .. })
+            if case.system_identifier.is_some_and(|id| id != *system_identifier) =>
+        {
+            Err(format!("{name} has another system identifier: it is not this lab's database any more"))
+        }
+        Some(NodeReading::Rows { marker, .. }) if marker.as_deref() != Some(case.lab) => {
+            Err(format!("{name} doesn't carry this lab's marker row"))
+        }
+        Some(NodeReading::Rows { present, .. }) => Ok(present),
+    }
+}
+
+fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification) {
+    let lost = minus(acked, present);
+    let elsewhere = case.reading.nodes.iter().filter(|(name, _)| Some(*name) != case.primary);
+    let held = elsewhere.fold(Ids::new(), |all, (_, reading)| match reading {
+        NodeReading::Rows { present, .. } => or(&all, present),
+        NodeReading::Unreadable(_) => all,
+    });
+    result.lost = count(&lost);
+    result.stranded = count(&and(&lost, &held));
+    result.lost_warned = count(&and(&lost, &case.books.warned));
+    result.unknown_present = count(&and(&case.books.unknown, present));
+    result.unknown_absent = count(&case.books.unknown) - result.unknown_present;
+    result.holders = case.reading.nodes.iter().filter(|(_, r)| holds(r, &lost)).map(|(name, _)| name.clone()).collect();
+    result.stranded_ids = and(&lost, &held);
+    result.strays = count(&minus(present, &case.books.tried));
+    for (name, reading) in &case.reading.nodes {
+        if let (NodeReading::Rows { present: own, .. }, Some(tally)) = (reading, result.nodes.get_mut(name)) {
+            tally.apart = count(&minus(own, present)) + count(&minus(present, own));
+        }
+    }
+    result.judged = true;
+    result.verdict = verdict(case, present, &lost);
+    result.lost_ids = lost;
+}
+
+fn holds(reading: &NodeReading, ids: &Ids) -> bool {
+    matches!(reading, NodeReading::Rows { present, .. } if count(&and(ids, present)) > 0)
+}
+
+fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
+    let broken = count(&and(lost, &case.books.promised));
+    let unsettled = count(&and(lost, &case.books.unsettled()));
+    let ghosts = count(&and(&case.books.failed, present));
+    let mut findings = Vec::new();
+    if broken > 0 && case.elections.is_ok() {
+        findings.push(format!("{broken} lost writes were promised by the synchronous rule in force"));
+    }
+    if ghosts > 0 {
+        findings.push(format!("{ghosts} writes that failed are there all the same"));
+    }
+    if !case.books.adds_up() {
+        findings.push("the books don't add up: tried is not acked + warned + failed + unknown + pending".to_owned());
+    }
+    if !findings.is_empty() {
+        Verdict::Broken(findings)
+    } else if unsettled > 0 && case.elections.is_ok() {
+        Verdict::Unknown(format!(
+            "no look at the primary confirmed the rule in force for {unsettled} of the lost writes"
+        ))
+    } else {
+        Verdict::Sound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::{Ack, IdRange};
+    use super::*;
+
+    fn books(acked: (u64, u64), promised: bool) -> Ledger {
+        let mut ledger = Ledger::default();
+        let range = IdRange { client: 1, first: acked.0, last: acked.1 };
+        ledger.tried(&[range]);
+        ledger.wrote(&[(range, Ack::Acked)]);
+        ledger.settle_promise(promised);
+        ledger
+    }
+
+    fn rows(first: u64, last: u64) -> NodeReading {
+        let present = Ids::from([(1, [(first, last)].into_iter().collect())]);
+        NodeReading::Rows { present, system_identifier: 7, marker: Some("lab".into()) }
+    }
+
+    fn verdict_of(books: &Ledger, nodes: &[(&str, NodeReading)], elections: Result<(), &str>) -> Verification {
+        let reading = Reading { nodes: nodes.iter().map(|(n, r)| (n.parse().unwrap(), r.clone())).collect() };
+        let primary = "s1".parse().unwrap();
+        judge(&Case {
+            at: Stamp(0),
+            books,
+            reading: &reading,
+            primary: Some(&primary),
+            system_identifier: Some(7),
+            lab: "lab",
+            rivals: &[],
+            elections,
+        })
+    }
+
+    #[test]
+    fn a_loss_that_nothing_promised_is_sound() {
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", rows(1, 9))], Ok(()));
+        assert_eq!((v.lost, v.stranded, v.verdict.clone()), (3, 2, Verdict::Sound));
+        assert_eq!(v.in_words(), "1 acknowledged write lost: no node has them; 2 stranded: not on s1, still on p");
+    }
+
+    #[test]
+    fn what_an_unread_node_may_hold_is_said() {
+        let dead = NodeReading::Unreadable("connection refused".into());
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", dead)], Ok(()));
+        let words = "3 acknowledged writes lost: s1 doesn't have them; p could not be read and may still hold them";
+        assert_eq!(v.in_words(), words);
+        let dead = NodeReading::Unreadable("connection refused".into());
+        let v = verdict_of(&books((1, 10), false), &[("s1", dead)], Ok(()));
+        assert_eq!(v.in_words(), "what is lost can't be said", "the primary was not read");
+    }
+
+    #[test]
+    fn unknown_writes_are_kept_apart() {
+        let mut ledger = books((1, 6), false);
+        let range = IdRange { client: 1, first: 7, last: 10 };
+        ledger.tried(&[range, IdRange { client: 2, first: 1, last: 1 }]);
+        ledger.wrote(&[(range, Ack::Unknown)]);
+        let v = verdict_of(&ledger, &[("s1", rows(1, 8))], Ok(()));
+        assert_eq!((v.lost, v.unknown_present, v.unknown_absent, v.pending), (0, 2, 2, 1));
+        let words =
+            "every acknowledged write is on s1; 4 unknown, of which 2 are there; 1 still under way and not judged";
+        assert_eq!(v.in_words(), words);
+    }
+
+    #[test]
+    fn a_promised_loss_is_broken_unless_the_election_was_unsafe() {
+        let v = verdict_of(&books((1, 10), true), &[("s1", rows(1, 7))], Ok(()));
+        assert_eq!((v.lost, v.verdict.word()), (3, "broken"));
+        let v = verdict_of(&books((1, 10), true), &[("s1", rows(1, 7))], Err("s2 was ahead"));
+        assert_eq!((v.lost, v.verdict.word()), (3, "sound"));
+    }
+
+    #[test]
+    fn rows_that_differ_or_that_nobody_tried_are_counted() {
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 12)), ("p", rows(3, 13))], Ok(()));
+        assert_eq!((v.strays, v.nodes["p"].apart, v.nodes["s1"].apart), (2, 3, 0));
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 10)), ("p", rows(1, 10))], Ok(()));
+        assert_eq!((v.strays, v.nodes["p"].apart), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        for reading in [
+            NodeReading::Unreadable("timed out".into()),
+            NodeReading::Rows { present: Ids::new(), system_identifier: 8, marker: Some("lab".into()) },
+            NodeReading::Rows { present: Ids::new(), system_identifier: 7, marker: None },
+        ] {
+            assert_eq!(verdict_of(&books((1, 10), true), &[("s1", reading)], Ok(())).verdict.word(), "unknown");
+        }
+        assert_eq!(verdict_of(&books((1, 10), true), &[], Ok(())).verdict.word(), "unknown");
+    }
+
+    #[test]
+    fn a_failed_write_that_is_there_breaks_it() {
+        let mut ledger = Ledger::default();
+        let range = IdRange { client: 1, first: 1, last: 2 };
+        ledger.tried(&[range]);
+        ledger.wrote(&[(range, Ack::Failed)]);
+        assert_eq!(verdict_of(&ledger, &[("s1", rows(1, 2))], Ok(())).verdict.word(), "broken");
+    }
+}

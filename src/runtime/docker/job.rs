@@ -1,0 +1,123 @@
+//! Runs a program once in a node's container that isn't running: a job file is laid in, and the container started.
+
+use std::time::Duration;
+
+use bollard::Docker;
+
+use super::archive::{self, Account, DATA, PRIVATE, Pack};
+use super::failure;
+use super::nodes::Nodes;
+use super::text::safe_lines;
+use super::wait;
+use crate::model::NodeName;
+use crate::runtime::{Job, JobOutput, Result};
+
+/// Where the first process looks for a job.
+pub(super) const FILE: &str = "/replab/job";
+/// Where the job's output goes.
+pub(super) const OUTPUT: &str = "/replab/job.out";
+/// The end of a longer output is kept.
+const OUTPUT_CHARS: usize = 64 * 1024;
+/// A shell tells a signal by a code above this.
+const SIGNAL_BASE: i64 = 128;
+/// How long a killed job may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A container in which a job runs.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) docker: &'a Docker,
+    pub(super) nodes: &'a Nodes,
+    pub(super) node: &'a NodeName,
+    pub(super) id: &'a str,
+    pub(super) account: Account,
+}
+
+/// Runs the job. What the engine tells of the container meanwhile isn't the node's state, and is kept back.
+pub(super) async fn run(place: &Place<'_>, job: &Job) -> Result<JobOutput> {
+    let what = format!("run {} on {}", job.program, place.node);
+    refuse_running(place, &what).await?;
+    lay(place, &script(job), &what).await?;
+    let quiet = place.nodes.begin_job(place.node);
+    if let Err(err) = place.docker.start_container(place.id, None).await {
+        place.nodes.forget_job(place.id);
+        lay(place, "", &what).await?;
+        return Err(failure::engine(what, &err));
+    }
+    let waited = wait::until_stopped(place.docker, place.id, job.limit, &what).await;
+    if waited.is_err() {
+        super::node::kill(place.docker, place.id, KILL_LIMIT, &what).await?;
+        lay(place, "", &what).await?;
+    }
+    quiet.ended().await;
+    let code = waited?;
+    let told = archive::read(place.docker, place.id, OUTPUT, &what).await?.unwrap_or_default();
+    Ok(JobOutput { code: (code <= SIGNAL_BASE).then_some(code), output: safe_lines(end_of(&told)) })
+}
+
+async fn refuse_running(place: &Place<'_>, what: &str) -> Result<()> {
+    let found = place.docker.inspect_container(place.id, None).await;
+    let state = found.map_err(|err| failure::engine(what, &err))?.state.unwrap_or_default();
+    if state.running == Some(true) {
+        return Err(failure::hinted(what, "the server runs", format!("stop it first: stop {}", place.node)));
+    }
+    Ok(())
+}
+
+/// Lays the job in; an empty one means that there is none.
+async fn lay(place: &Place<'_>, script: &str, what: &str) -> Result<()> {
+    let mut pack = Pack::new(place.account);
+    pack.file(FILE, 0o600, script)?;
+    if !script.is_empty() {
+        pack.file(OUTPUT, 0o600, "")?;
+    }
+    pack.upload(place.docker, place.id, what).await
+}
+
+/// The program takes the shell's place, so that it is the container's first process.
+fn script(job: &Job) -> String {
+    let mut words = vec!["exec".to_owned(), "env".to_owned()];
+    words.extend(job.env.iter().map(|(name, value)| quoted(&format!("{name}={}", filled_in(value)))));
+    words.push(quoted(&job.program));
+    words.extend(job.args.iter().map(|arg| quoted(&filled_in(arg))));
+    words.join(" ") + "\n"
+}
+
+fn filled_in(text: &str) -> String {
+    text.replace("{data}", DATA).replace("{private}", PRIVATE)
+}
+
+/// `text` as one word of a shell.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn end_of(told: &str) -> &str {
+    let from = told.char_indices().rev().nth(OUTPUT_CHARS - 1).map_or(0, |(at, _)| at);
+    &told[from..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_and_quotes_are_filled_in() {
+        let job = Job {
+            program: "pg_rewind".into(),
+            args: vec!["-D".into(), "{data}".into(), "it's".into()],
+            env: vec![("PGPASSFILE".into(), "{private}/passfile".into())],
+            limit: Duration::from_secs(1),
+        };
+        let want = r"exec env 'PGPASSFILE=/replab/private/passfile' 'pg_rewind' '-D' '/replab/data' 'it'\''s'";
+        assert_eq!(script(&job).trim_end(), want);
+    }
+
+    #[test]
+    fn the_end_of_a_long_output_is_kept() {
+        let told = "ä".repeat(OUTPUT_CHARS) + "end";
+        assert!(end_of(&told).ends_with("end"));
+        assert_eq!(end_of(&told).chars().count(), OUTPUT_CHARS);
+        assert_eq!(end_of("short"), "short");
+    }
+}

@@ -1,0 +1,173 @@
+//! The lab's own network: making it, and how this host and its containers reach each other. Knows no nodes.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio_util::task::TaskTracker;
+
+use super::failure::{self, hinted, plain};
+use super::labels;
+use crate::runtime::{Owner, Result};
+
+/// How many subnets are tried when the engine's own pools are used up.
+const SUBNET_TRIES: usize = 16;
+
+/// The lab's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LabNetwork {
+    /// Its exact id.
+    pub(super) id: String,
+    /// The host's address in it.
+    pub(super) gateway: Option<IpAddr>,
+    /// Whether that address really is this host's, so that both sides can dial each other.
+    pub(super) shared: bool,
+}
+
+impl LabNetwork {
+    /// Where a relay listens, and what containers call this host.
+    pub(super) fn relay_host(&self) -> (SocketAddr, String) {
+        match self.gateway.filter(|_| self.shared) {
+            Some(gateway) => (SocketAddr::new(gateway, 0), gateway.to_string()),
+            None => (SocketAddr::from(([0, 0, 0, 0], 0)), "host.docker.internal".to_owned()),
+        }
+    }
+}
+
+/// The network on its way. It takes an engine an eighth of a second, and containers can be made meanwhile: only their start
+/// needs it.
+pub(super) type Coming = Shared<BoxFuture<'static, Result<LabNetwork>>>;
+
+/// What the lab's network is called.
+pub(super) fn name(owner: &Owner) -> String {
+    format!("replab-{}", owner.lab)
+}
+
+/// Begins to find the lab's network, or to make it, as one of `flights`.
+pub(super) fn begin(docker: &Docker, owner: &Owner, flights: &TaskTracker) -> Coming {
+    let (docker, owner) = (docker.clone(), owner.clone());
+    let flight = flights.spawn(async move { ensure(&docker, &owner).await });
+    let landed = async { flight.await.map_err(|err| plain("make the lab's network", err.to_string()))? };
+    landed.boxed().shared()
+}
+
+async fn ensure(docker: &Docker, owner: &Owner) -> Result<LabNetwork> {
+    let name = name(owner);
+    let what = format!("make network {name}");
+    let id = match of_lab(docker, &owner.lab).await?.into_iter().next() {
+        Some(id) => id,
+        None => make(docker, owner, &name, &what).await?,
+    };
+    let found = docker.inspect_network(&id, None::<InspectNetworkOptions>).await;
+    let gateway = gateway(&found.map_err(|err| failure::engine(&what, &err))?);
+    let shared = cfg!(target_os = "linux") && gateway.is_some_and(is_own_address);
+    Ok(LabNetwork { id, gateway, shared })
+}
+
+/// An address that can be listened on is this host's.
+fn is_own_address(address: IpAddr) -> bool {
+    TcpListener::bind((address, 0)).is_ok()
+}
+
+fn gateway(found: &NetworkInspect) -> Option<IpAddr> {
+    let configs = found.ipam.as_ref()?.config.as_ref()?;
+    configs.iter().find_map(|config| config.gateway.as_ref()?.split('/').next()?.parse::<IpAddr>().ok())
+}
+
+async fn make(docker: &Docker, owner: &Owner, name: &str, what: &str) -> Result<String> {
+    match docker.create_network(request(owner, name, None)).await {
+        Ok(made) => return Ok(made.id),
+        Err(err) if is_about_subnets(&err) => {}
+        Err(err) => return Err(failure::engine(what, &err)),
+    }
+    for _ in 0..SUBNET_TRIES {
+        match docker.create_network(request(owner, name, Some(random_subnet()))).await {
+            Ok(made) => return Ok(made.id),
+            Err(err) if is_about_subnets(&err) => {}
+            Err(err) => return Err(failure::engine(what, &err)),
+        }
+    }
+    let why = format!("no free subnet: the engine's own are used up, and {SUBNET_TRIES} others overlap with something");
+    Err(hinted(what, why, "remove networks that nothing uses: docker network prune"))
+}
+
+fn request(owner: &Owner, name: &str, subnet: Option<String>) -> NetworkCreateRequest {
+    let config = |subnet| IpamConfig { subnet: Some(subnet), ..IpamConfig::default() };
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        internal: Some(false),
+        attachable: Some(false),
+        labels: Some(labels::of_lab(owner)),
+        ipam: subnet.map(|subnet| Ipam { config: Some(vec![config(subnet)]), ..Ipam::default() }),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+/// Engines word it differently: pools used up, or an overlap with another network or with a route of the host.
+fn is_about_subnets(err: &Error) -> bool {
+    let signs = [
+        "Pool overlaps",
+        "non-overlapping",
+        "all predefined address pools",
+        "overlaps with existing",
+        "conflicts with network",
+    ];
+    signs.iter().any(|sign| failure::says(err, sign))
+}
+
+fn random_subnet() -> String {
+    format!("10.{}.{}.0/24", fastrand::u8(100..=250), fastrand::u8(..))
+}
+
+/// The ids of a lab's networks.
+pub(super) async fn of_lab(docker: &Docker, lab: &str) -> Result<Vec<String>> {
+    let filters = labels::filter(format!("{}={lab}", labels::LAB));
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    let found = docker.list_networks(Some(options)).await;
+    let found = found.map_err(|err| failure::engine("list networks", &err))?;
+    Ok(found.into_iter().filter_map(|network| network.id).collect())
+}
+
+/// Removes a network after looking at its labels once more. Gone already is fine.
+pub(super) async fn remove(docker: &Docker, id: &str, ours: impl Fn(&labels::Labels) -> bool) -> Result<()> {
+    let what = format!("remove network {id}");
+    let found = match docker.inspect_network(id, None::<InspectNetworkOptions>).await {
+        Err(err) if failure::is_missing(&err) => return Ok(()),
+        found => found.map_err(|err| failure::engine(&what, &err))?,
+    };
+    if !ours(&found.labels.unwrap_or_default()) {
+        return Err(failure::plain(what, "it doesn't carry replab's label"));
+    }
+    failure::gone_is_fine(docker.remove_network(id).await, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(message: &str) -> Error {
+        Error::DockerResponseServerError { status_code: 403, message: message.to_owned() }
+    }
+
+    #[test]
+    fn used_up_pools_are_noticed() {
+        assert!(is_about_subnets(&says("Pool overlaps with other one on this address space")));
+        let spent = "could not find an available, non-overlapping IPv4 address pool among the defaults";
+        assert!(is_about_subnets(&says(spent)));
+        assert!(!is_about_subnets(&says("network with name replab-1 already exists")));
+    }
+
+    #[test]
+    fn a_host_elsewhere_is_reached_by_name() {
+        let gateway = "172.20.0.1".parse().ok();
+        let near = LabNetwork { id: "n".into(), gateway, shared: true };
+        assert_eq!(near.relay_host().1, "172.20.0.1");
+        let far = LabNetwork { shared: false, ..near };
+        assert_eq!(far.relay_host(), (SocketAddr::from(([0, 0, 0, 0], 0)), "host.docker.internal".to_owned()));
+    }
+}

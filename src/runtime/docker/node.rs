@@ -1,0 +1,256 @@
+//! One node's container: making it, and signals to it. Knows containers by id; no labs beyond their labels.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::container::AttachContainerResults;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, ContainerState, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
+    NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
+};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use super::failure::{self, hinted, plain};
+use super::image::Image;
+use super::labels;
+use super::network::{self, Coming};
+use super::{template, wait};
+use crate::model::NodeName;
+use crate::runtime::{Owner, Result};
+
+/// The server's port in its container.
+pub(super) const PORT: u16 = 5432;
+/// Published ports come from here: below the ports that systems give to outgoing connections, so that a stopped node's
+/// port isn't taken meanwhile.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+const PORT_TRIES: usize = 200;
+/// A signal that comes before the server has set its handlers is lost, so it is sent again after this.
+const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
+const MEGABYTE: i64 = 1024 * 1024;
+
+/// How much a node may take of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory in megabytes, with the page cache of its files.
+    pub memory_mb: u32,
+    /// Processes.
+    pub processes: u32,
+    /// Shared memory in megabytes.
+    pub shared_mb: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_mb: 512, processes: 512, shared_mb: 128 }
+    }
+}
+
+/// What a node's container is made from.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) node: &'a NodeName,
+    /// The image's exact id: the template's, or the base image's for an empty node.
+    pub(super) image: &'a str,
+    pub(super) base: &'a Image,
+    pub(super) network: &'a Coming,
+    pub(super) limits: Limits,
+    pub(super) port: u16,
+}
+
+impl Plan<'_> {
+    /// Creates the container and returns its id. One of that name that an earlier, given-up attempt of this lab left is
+    /// replaced.
+    ///
+    /// The requests are `flights`: an engine carries out what it was asked even when the asker has gone, so who gives up
+    /// on a node must be able to wait for them before removing what there is.
+    pub(super) async fn make(&self, docker: &Docker, flights: &TaskTracker, what: &str) -> Result<String> {
+        let name = format!("replab-{}-{}", self.owner.lab, self.node);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let request = || {
+            let (docker, options, body) = (docker.clone(), options.clone(), self.container());
+            let flight = flights.spawn(async move { docker.create_container(Some(options), body).await });
+            async { flight.await.map_err(|err| plain(what, err.to_string())) }
+        };
+        let made = match request().await? {
+            Err(err) if failure::status(&err) == Some(409) && self.remove_own(docker, &name, what).await? => {
+                request().await?
+            }
+            // An engine that looks for the network already now.
+            Err(err) if failure::says(&err, &network::name(self.owner)) => {
+                self.network.clone().await?;
+                request().await?
+            }
+            made => made,
+        };
+        made.map(|made| made.id).map_err(|err| failure::engine(what, &err))
+    }
+
+    /// Removes the container of this name if it carries this very lab's and node's labels.
+    async fn remove_own(&self, docker: &Docker, name: &str, what: &str) -> Result<bool> {
+        let found = docker.inspect_container(name, None).await.map_err(|err| failure::engine(what, &err))?;
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let mine = labels::filled(&labels, labels::LAB) == Some(self.owner.lab.as_str())
+            && labels::filled(&labels, labels::NODE) == Some(self.node.as_str());
+        match found.id.filter(|_| mine) {
+            Some(id) => wait::remove(docker, &id, what).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The container as the engine wants it described.
+    fn container(&self) -> ContainerCreateBody {
+        let endpoint = EndpointSettings { aliases: Some(vec![self.node.to_string()]), ..EndpointSettings::default() };
+        ContainerCreateBody {
+            hostname: Some(self.node.to_string()),
+            image: Some(self.image.to_owned()),
+            user: Some("postgres".to_owned()),
+            entrypoint: Some(template::entrypoint()),
+            cmd: Some(Vec::new()),
+            env: Some(vec![format!("PGDATA={}", super::archive::DATA)]),
+            labels: Some(labels::of_node(self.owner, self.node)),
+            exposed_ports: Some(vec![format!("{PORT}/tcp")]),
+            // For the first files: see `first_start`.
+            attach_stdin: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            stop_signal: Some("SIGINT".to_owned()),
+            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+            host_config: Some(self.host_config()),
+            networking_config: Some(NetworkingConfig {
+                endpoints_config: Some(HashMap::from([(network::name(self.owner), endpoint)])),
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn host_config(&self) -> HostConfig {
+        let binding =
+            PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.to_string()), host_port: Some(self.port.to_string()) };
+        let log = [("max-size", "5m"), ("max-file", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        HostConfig {
+            network_mode: Some(network::name(self.owner)),
+            port_bindings: Some(HashMap::from([(format!("{PORT}/tcp"), Some(vec![binding]))])),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            memory: Some(i64::from(self.limits.memory_mb) * MEGABYTE),
+            pids_limit: Some(i64::from(self.limits.processes)),
+            shm_size: Some(i64::from(self.limits.shared_mb) * MEGABYTE),
+            log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log.into()) }),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            auto_remove: Some(false),
+            tmpfs: Some(template::instead_of_volumes(self.base)),
+            ..HostConfig::default()
+        }
+    }
+}
+
+/// A port of 127.0.0.1 that is free now.
+pub(super) fn free_port(what: &str, taken: impl Fn(u16) -> bool) -> Result<u16> {
+    let tries = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(PORT_TRIES);
+    let free = |port: &u16| !taken(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    tries.filter(|port| !taken(*port)).find(free).ok_or_else(|| {
+        plain(what, format!("no free port of 127.0.0.1 found from {} to {}", PORTS.start, PORTS.end - 1))
+    })
+}
+
+/// Starts a container for the first time, telling its first process through standard input what to lay down. Those that are started
+/// at once take `turns`, because an engine brings them up in the order in which they are asked for: the primary is the first.
+pub(super) async fn first_start(
+    docker: &Docker,
+    id: &str,
+    script: String,
+    turns: &Mutex<()>,
+) -> std::result::Result<(), Error> {
+    let options = AttachContainerOptionsBuilder::new().stdin(true).stream(true).build();
+    let turn = turns.lock().await;
+    // Its output is the log's, and isn't attached; but the connection must last until the script is through.
+    let AttachContainerResults { mut input, output: _output } = docker.attach_container(id, Some(options)).await?;
+    drop(turn);
+    let tell = async {
+        input.write_all(script.as_bytes()).await?;
+        input.shutdown().await
+    };
+    let (told, started) = tokio::join!(tell, docker.start_container(id, None));
+    started.and(told.map_err(Error::from))
+}
+
+/// What the engine says of a container's state.
+pub(super) async fn state(docker: &Docker, id: &str, what: &str) -> Result<ContainerState> {
+    let found = docker.inspect_container(id, None).await.map_err(|err| failure::engine(what, &err))?;
+    Ok(found.state.unwrap_or_default())
+}
+
+/// The container's own address in the lab's network; only a running one has any.
+pub(super) async fn address(docker: &Docker, id: &str, network: &str, what: &str) -> Result<IpAddr> {
+    let found = docker.inspect_container(id, None).await.map_err(|err| failure::engine(what, &err))?;
+    let endpoints = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let mut here = endpoints.into_values().filter(|endpoint| endpoint.network_id.as_deref() == Some(network));
+    let address = here.find_map(|endpoint| endpoint.ip_address?.parse().ok());
+    address.ok_or_else(|| plain(what, "it has no address: it isn't running"))
+}
+
+async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<(), Error> {
+    let options = KillContainerOptionsBuilder::new().signal(name).build();
+    docker.kill_container(id, Some(options)).await
+}
+
+/// Whether the engine refused because the container doesn't run.
+fn not_running(err: &Error) -> bool {
+    failure::says(err, "is not running")
+}
+
+/// Asks the server for a fast shutdown and waits for it. A frozen one is refused: a signal would thaw it silently.
+pub(super) async fn stop(docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
+    let state = state(docker, id, what).await?;
+    if state.paused == Some(true) {
+        return Err(hinted(what, "it is frozen", "thaw it first, or kill it"));
+    }
+    if state.running != Some(true) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + limit;
+    loop {
+        match signal(docker, id, "SIGINT").await {
+            Err(err) if not_running(&err) => return Ok(()),
+            sent => sent.map_err(|err| failure::engine(what, &err))?,
+        }
+        let until = deadline.min(Instant::now() + SIGNAL_AGAIN);
+        match timeout_at(until, wait::stopped(docker, id)).await {
+            Ok(stopped) => return stopped.map(|_| ()).map_err(|err| failure::engine(what, &err)),
+            Err(_) if Instant::now() >= deadline => return Err(failure::too_late(what, limit)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// SIGKILL to the container, frozen or not, and waits until it is dead.
+pub(super) async fn kill(docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
+    match signal(docker, id, "SIGKILL").await {
+        Err(err) if not_running(&err) => Ok(()),
+        Err(err) => Err(failure::engine(what, &err)),
+        Ok(()) => wait::until_stopped(docker, id, limit, what).await.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_not_one_of_ours() {
+        let only = 20_000..20_010;
+        let port = free_port("x", |port| !only.contains(&port) && port % 2 == 0).expect("a port");
+        assert!(PORTS.contains(&port) && (port % 2 == 1 || only.contains(&port)));
+        assert!(free_port("x", |_| true).is_err());
+    }
+}

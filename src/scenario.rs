@@ -1,0 +1,195 @@
+//! Lessons and topologies as files: found, read, checked, turned into the model's values. Knows no engine.
+//!
+//! The shipped lessons are embedded in the binary; a lesson is named by its number, its file name or a path.
+
+use std::path::Path;
+
+use crate::model::msg::{Topology, WriterPlan};
+use crate::model::script::Script;
+
+mod complaint;
+pub mod draft;
+pub mod fields;
+mod file;
+mod flow;
+mod schema;
+mod steps;
+mod tree;
+mod vars;
+
+pub use complaint::Complaint;
+pub use schema::schema;
+
+/// A lesson, ready to open a lab with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The steps.
+    pub script: Script,
+    /// The cluster it plays on.
+    pub topology: Topology,
+    /// The writer as it begins.
+    pub writer: WriterPlan,
+    /// For whom: "basics", …
+    pub level: String,
+    /// How long it takes with reading.
+    pub minutes: Option<u32>,
+    /// The major version of PostgreSQL that it needs at least.
+    pub requires: Option<u32>,
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        /// The shipped lessons: file name without ending, and text.
+        pub const SHIPPED: &[(&str, &str)] = &[$(($name, include_str!(concat!("../scenarios/", $name, ".toml")))),*];
+    };
+}
+
+shipped![
+    "01-first-steps",
+    "06-async-baseline",
+    "07-async-failover-loses",
+    "08-sync-blocks",
+    "09-first-n",
+    "10-freeze-is-not-crash",
+    "11-any-tolerates-a-slow-node",
+    "12-the-name-that-matches-nobody",
+    "15-cancel-is-not-rollback",
+    "16-a-crash-commits-it",
+    "17-the-replica-sees-the-future",
+    "18-a-report-freezes-writes",
+    "19-opting-out",
+    "20-switchover-and-failover",
+    "21-which-standby-to-promote",
+    "22-the-old-primary-diverged",
+    "23-split-brain",
+    "24-automatic-failover",
+    "25-the-slot-that-fills-the-disk",
+    "26-cascading-standby",
+    "34-what-a-quiet-primary-hides",
+];
+
+/// Reads a lesson from its text; `name` is for messages and becomes the script's name.
+pub fn parse(name: &str, text: &str) -> Result<Scenario, Complaint> {
+    file::scenario(name, text)
+}
+
+/// What is wrong with a lesson, as far as that can be told without starting anything, in the order of the file; and how many
+/// mistakes there are beyond those told. More than [`parse`] refuses: also what can't go well when it is played.
+pub fn check(name: &str, text: &str) -> (Vec<Complaint>, usize) {
+    file::check(name, text)
+}
+
+/// The same for a lesson that is shipped or on disk, found as [`load`] finds it.
+pub fn check_named(name: &str) -> Result<(Vec<Complaint>, usize), LoadError> {
+    let (name, text) = find(name)?;
+    Ok(check(&name, &text))
+}
+
+/// Reads a topology file.
+pub fn parse_topology(name: &str, text: &str) -> Result<Topology, Complaint> {
+    file::topology(name, text)
+}
+
+/// Why a lesson could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No shipped lesson and no file of that name.
+    #[error("there is no lesson `{name}`{}; `replab list` shows them all", .near.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The nearest shipped one.
+        near: Option<String>,
+    },
+    /// The file can't be read.
+    #[error("{path}: {why}")]
+    Unreadable {
+        /// The path.
+        path: String,
+        /// The operating system's word.
+        why: String,
+    },
+    /// Every lesson acts, and acts are refused.
+    #[error(
+        "lesson {0} acts on its lab, and --read-only refuses every act: leave --read-only out, or watch one: replab up --read-only"
+    )]
+    ReadOnly(String),
+    /// The file says something that isn't a lesson.
+    #[error(transparent)]
+    Invalid(#[from] Box<Complaint>),
+}
+
+/// Finds a lesson by number ("8", "08"), by name ("08-sync-blocks", "sync-blocks") or by path.
+pub fn load(name: &str) -> Result<Scenario, LoadError> {
+    let (name, text) = find(name)?;
+    Ok(parse(&name, &text).map_err(Box::new)?)
+}
+
+/// The name for messages, and the text.
+fn find(name: &str) -> Result<(String, String), LoadError> {
+    if let Some((file, text)) = SHIPPED.iter().find(|(file, _)| is_called(file, name)) {
+        return Ok(((*file).to_owned(), (*text).to_owned()));
+    }
+    let path = Path::new(name);
+    let meant_as_path = name.contains('/') || path.extension().is_some_and(|end| end == "toml");
+    if !meant_as_path && !path.is_file() {
+        let near = crate::model::command::nearest(name, SHIPPED.iter().map(|(file, _)| &file[3..]));
+        return Err(LoadError::Unknown { name: name.chars().take(80).collect(), near: near.map(str::to_owned) });
+    }
+    Ok((name.to_owned(), read(path)?))
+}
+
+/// Reads a topology from a path.
+pub fn load_topology(path: &Path) -> Result<Topology, LoadError> {
+    let text = read(path)?;
+    Ok(parse_topology(&path.display().to_string(), &text).map_err(Box::new)?)
+}
+
+/// Files larger than this are no lessons.
+const SIZE_MAX: u64 = 1024 * 1024;
+
+fn read(path: &Path) -> Result<String, LoadError> {
+    let unreadable = |why: String| LoadError::Unreadable { path: path.display().to_string(), why };
+    let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+    if size > SIZE_MAX {
+        return Err(unreadable(format!("{size} bytes are more than a lesson may have (1 MiB)")));
+    }
+    std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))
+}
+
+/// Whether a file of the course is called so: by its number, its whole name or its words.
+pub(crate) fn is_called(file: &str, name: &str) -> bool {
+    let (number, words) = file.split_at(2);
+    file == name
+        || &words[1..] == name
+        || (name.len() <= 2 && !name.is_empty() && name.parse::<u32>().ok() == number.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_lesson_is_valid_and_found_by_its_number() {
+        for (name, _) in SHIPPED {
+            let lesson = load(&name[..2]).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(lesson.script.name, *name);
+            assert!(load(&name[3..]).is_ok());
+        }
+        assert!(load("no-such").is_err());
+        let missing = load("/no/such.toml").unwrap_err().to_string();
+        assert!(missing.starts_with("/no/such.toml: No such file"), "{missing}");
+        assert!(load("sync-block").unwrap_err().to_string().contains("did you mean `sync-blocks`"));
+    }
+
+    #[test]
+    fn no_shipped_lesson_is_forgotten() {
+        let here: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().replace(".toml", ""))
+            .collect();
+        for file in here {
+            assert!(SHIPPED.iter().any(|(name, _)| *name == file), "scenarios/{file}.toml is not embedded");
+        }
+    }
+}

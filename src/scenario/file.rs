@@ -1,0 +1,190 @@
+//! From a file's tree to the model's values: head, cluster, writer; the steps are in `steps`. Format:
+//! docs/scenario-format.md.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::fields::{self, KEPT_FROM_LESSONS};
+use super::tree::{self, Mistake, Reader, Text};
+use super::{Complaint, Scenario, flow, steps};
+use crate::model::NodeName;
+use crate::model::command::{Rate, nearest};
+use crate::model::msg::{NodePlan, Topology, WriterPlan};
+use crate::model::script::Script;
+
+/// The settings that PostgreSQL 15 to 18 have, one a line (`postgres --describe-config` and pg_settings).
+const SETTINGS: &str = include_str!("settings.txt");
+
+/// A lesson from its text, for playing: the first mistake that keeps it from being played, else the lesson.
+pub fn scenario(name: &str, text: &str) -> Result<Scenario, Complaint> {
+    let (lesson, mistakes, _) = read(name, text);
+    match (mistakes.into_iter().find(|m| m.grave), lesson) {
+        (None, Some(lesson)) => Ok(lesson),
+        (Some(mistake), _) => Err(mistake.complaint),
+        (None, None) => Err(Complaint::at(name, text, 0..0, "this is no lesson")),
+    }
+}
+
+/// Everything that is wrong with a lesson, as far as that can be told without starting anything; and how many more there are.
+pub fn check(name: &str, text: &str) -> (Vec<Complaint>, usize) {
+    let (_, mistakes, more) = read(name, text);
+    (mistakes.into_iter().map(|m| m.complaint).collect(), more)
+}
+
+/// A topology from its text.
+pub fn topology(name: &str, text: &str) -> Result<Topology, Complaint> {
+    let mut reader = Reader::new(name, text);
+    let topology = reader.tree().map(|table| {
+        reader.shaped(&table, &fields::TOPOLOGY, &(0..0));
+        let nodes = nodes(&mut reader, &table);
+        if nodes.is_empty() && !reader.is_hopeless() {
+            reader.wrong(0..0, "a topology has at least one [[node]]");
+        }
+        Topology { nodes, settings: settings(&mut reader, &table) }
+    });
+    let mistake = reader.into_mistakes().0.into_iter().find(|m| m.grave);
+    match (mistake, topology) {
+        (None, Some(topology)) => Ok(topology),
+        (Some(mistake), _) => Err(mistake.complaint),
+        (None, None) => Err(Complaint::at(name, text, 0..0, "this is no topology")),
+    }
+}
+
+fn read(name: &str, text: &str) -> (Option<Scenario>, Vec<Mistake>, usize) {
+    let mut reader = Reader::new(name, text);
+    let lesson = reader.tree().and_then(|table| lesson(&mut reader, name, &table));
+    let (mistakes, more) = reader.into_mistakes();
+    (lesson, mistakes, more)
+}
+
+fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>) -> Option<Scenario> {
+    reader.shaped(table, &fields::LESSON, &(0..0));
+    let settings = settings(reader, table);
+    let topology = cluster(reader, table, settings);
+    let writer = writer(table);
+    let vars = sub_table(table, "vars").map(tree::scalars).unwrap_or_default();
+    let mut read = steps::read(reader, table, &vars);
+    flow::check(reader, &topology, &mut read);
+    if reader.is_hopeless() {
+        return None;
+    }
+    let [title, summary, level] =
+        ["title", "summary", "level"].map(|f| reader.text(table, f).map_or(String::new(), |t| t.text));
+    let steps = read.into_iter().map(|placed| placed.step).collect();
+    Some(Scenario {
+        script: Script::new(name, &title, &summary, steps),
+        topology,
+        writer,
+        level,
+        minutes: tree::whole(table, "minutes"),
+        requires: tree::whole(table, "requires"),
+    })
+}
+
+fn sub_table<'t, 'i>(table: &'t DeTable<'i>, field: &str) -> Option<&'t DeTable<'i>> {
+    table.get(field)?.get_ref().as_table()
+}
+
+fn settings(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String> {
+    let Some(settings) = sub_table(table, "settings") else { return BTreeMap::new() };
+    for key in settings.keys() {
+        if let Err(why) = setting(key.get_ref()) {
+            reader.wrong(key.span(), why);
+        }
+    }
+    tree::scalars(settings)
+}
+
+/// Whether PostgreSQL has a setting of that name and a lesson may decide it. A name with a dot belongs to an extension.
+pub fn setting(name: &str) -> Result<(), String> {
+    let lower = name.to_ascii_lowercase();
+    let short: String = name.chars().take(40).collect();
+    if KEPT_FROM_LESSONS.contains(&lower.as_str()) {
+        return Err(format!("`{short}` is not a lesson's to set: it runs programs, loads code or moves the server"));
+    }
+    if lower.contains('.') || SETTINGS.lines().any(|known| known == lower) {
+        return Ok(());
+    }
+    Err(match nearest(&lower, SETTINGS.lines()) {
+        Some(near) => format!("PostgreSQL has no setting `{short}`; did you mean `{near}`?"),
+        None => format!("PostgreSQL has no setting `{short}`"),
+    })
+}
+
+fn cluster(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: BTreeMap<String, String>) -> Topology {
+    let Some(cluster) = sub_table(table, "cluster") else {
+        return Topology { settings, ..Topology::primary_with(2) };
+    };
+    let standbys = tree::whole(cluster, "standbys").map(|n| n.min(16));
+    if let (Some(key), true) = (tree::key_place(cluster, "standbys"), cluster.contains_key("node")) {
+        reader.wrong(key, "either standbys = N or [[cluster.node]], not both");
+    }
+    let topology = match standbys {
+        None if cluster.contains_key("node") => Topology { nodes: nodes(reader, cluster), settings: BTreeMap::new() },
+        n => Topology::primary_with(n.unwrap_or(2)),
+    };
+    Topology { settings, ..topology }
+}
+
+/// The nodes of a topology or of [[cluster.node]].
+fn nodes(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<NodePlan> {
+    let items = table.get("node").and_then(|v| v.get_ref().as_array());
+    let mut plans: Vec<NodePlan> = Vec::new();
+    for node in items.into_iter().flatten().filter_map(|item| item.get_ref().as_table()) {
+        let name = reader.text(node, "name").and_then(|t| name_of(reader, &t).map(|n| (n, t.span)));
+        let follows = reader.text(node, "follows");
+        let upstream = follows.as_ref().and_then(|t| name_of(reader, t));
+        let Some((name, span)) = name else { continue };
+        if plans.iter().any(|p| p.name == name) {
+            reader.wrong(span, format!("there are two nodes called {name}"));
+            continue;
+        }
+        match (&upstream, &follows) {
+            (None, None) if plans.iter().any(|p| p.upstream.is_none()) => {
+                reader
+                    .wrong(span, format!("{name} follows nobody, and there is a primary already: add follows = \"…\""));
+            }
+            (Some(up), Some(place)) if !plans.iter().any(|p| p.name == *up) => {
+                reader.wrong(place.span.clone(), format!("{name} follows {up}, which is not a node above it"));
+            }
+            _ => {}
+        }
+        plans.push(NodePlan { name, upstream });
+    }
+    plans
+}
+
+/// A name, complained of where it can't be one.
+pub fn name_of(reader: &mut Reader<'_>, text: &Text) -> Option<NodeName> {
+    match text.text.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let error: crate::model::ids::BadNodeName = error;
+            reader.wrong(place_of(text), error.to_string());
+            None
+        }
+    }
+}
+
+fn place_of(text: &Text) -> Range<usize> {
+    text.span.clone()
+}
+
+/// What isn't as it should be has been complained of by its shape.
+fn writer(table: &DeTable<'_>) -> WriterPlan {
+    let mut plan = WriterPlan::default();
+    let Some(writer) = sub_table(table, "writer") else { return plan };
+    plan.paused = tree::flag(writer, "paused");
+    plan.clients = tree::whole(writer, "clients").unwrap_or(plan.clients);
+    plan.rate = match writer.get("rate").map(toml::Spanned::get_ref) {
+        Some(DeValue::String(_)) => Rate::Max,
+        Some(_) => tree::whole(writer, "rate").map_or(plan.rate, Rate::PerSecond),
+        None => plan.rate,
+    };
+    if let Some(level) = writer.get("commit").and_then(|v| v.get_ref().as_str()) {
+        level.clone_into(&mut plan.level);
+    }
+    plan
+}

@@ -1,0 +1,74 @@
+//! Last passes over the finished picture: ASCII instead of drawing characters, no colours, or all of it greyed.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier};
+
+/// What each drawing character becomes on a terminal that has only ASCII.
+const ASCII: &[(&str, &str)] = &[
+    ("─╌┄╍╾╼", "-"),
+    ("━═", "="),
+    ("│┃╎┊╏╿╽┇", "|"),
+    ("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛┣┫┳┻╋╔╗╚╝", "+"),
+    ("║", "|"),
+    ("█▇▆▅", "#"),
+    ("▓▄", "%"),
+    ("▒▃", "="),
+    ("░▂▁", ":"),
+    ("·•∙", "."),
+    ("▶▸❯→", ">"),
+    ("◀◂←", "<"),
+    ("▼▾↓▽", "v"),
+    ("▲▴↑", "^"),
+    ("◆●■", "*"),
+    ("◇○□◌◔", "o"),
+    ("❄", "*"),
+    ("⊘", "0"),
+    ("✔±", "+"),
+    ("✖✘╳×", "x"),
+    ("…", "~"),
+    ("µ", "u"),
+    ("–—−", "-"),
+    ("“”„", "\""),
+    ("‘’", "'"),
+    ("⠋⠴", "-"),
+    ("⠙⠦", "\\"),
+    ("⠹⠧", "|"),
+    ("⠸⠇⠼⠏", "/"),
+    ("⚠", "!"),
+    ("≥≤", "~"),
+];
+
+/// Replaces everything beyond ASCII; what has no likeness becomes `?`.
+pub(super) fn to_ascii(buf: &mut Buffer) {
+    for cell in &mut buf.content {
+        if cell.symbol().is_ascii() {
+            continue;
+        }
+        let first = cell.symbol().chars().next().unwrap_or(' ');
+        let likeness = ASCII.iter().find(|(from, _)| from.contains(first)).map_or("?", |(_, to)| to);
+        cell.set_symbol(likeness);
+    }
+}
+
+/// Drops colours; bold, reverse and underline stay.
+pub(super) fn without_colour(buf: &mut Buffer) {
+    for cell in &mut buf.content {
+        cell.fg = Color::Reset;
+        cell.bg = Color::Reset;
+        cell.underline_color = Color::Reset;
+    }
+}
+
+/// Greys what is old.
+pub(super) fn greyed(buf: &mut Buffer, area: Rect, colour: Color) {
+    for y in area.top()..area.bottom() {
+        for x in area.left()..area.right() {
+            if let Some(cell) = buf.cell_mut((x, y)) {
+                cell.fg = colour;
+                cell.modifier.remove(Modifier::BOLD);
+                cell.modifier.insert(Modifier::DIM);
+            }
+        }
+    }
+}

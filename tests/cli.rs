@@ -1,0 +1,283 @@
+//! The command line as a script sees it: exit codes, what goes where, and lesson 01 where there is no terminal.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Output, Stdio};
+
+use common::house::{Ground, House};
+
+/// What the program said, as it would be piped.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn said(output: &Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("plain text");
+    let code = output.status.code().unwrap_or_else(|| panic!("ended by signal {:?}", output.status.signal()));
+    Said { code, out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// Runs the program in folders of its own; no terminal anywhere.
+fn replab(words: &[&str], change: impl Fn(&mut Command)) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
+    command.args(words).env("XDG_STATE_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+    change(&mut command);
+    said(&command.stdin(Stdio::null()).output().unwrap())
+}
+
+fn no_engine(command: &mut Command) {
+    command.env("DOCKER_HOST", "unix:///nonexistent");
+}
+
+fn plain(words: &[&str]) -> Said {
+    replab(words, |_| ())
+}
+
+/// `replab </dev/null | cat` plays the first lesson.
+fn lesson_01_plays_by_itself(ground: Ground) {
+    let Some(house) = House::on(ground) else { return };
+    let out = said(&house.replab(&[]).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(out.code, 0, "{}\n{}", out.out, out.err);
+    for part in [
+        "# One primary, two standbys",
+        "ok         verdict = sound",
+        "every acknowledged write is on p",
+        "verdict sound",
+    ] {
+        assert!(out.out.contains(part), "no {part} in\n{}", out.out);
+    }
+    assert!(!out.out.contains('\x1b') && !out.err.contains('\x1b'), "a pipe gets no escape sequences");
+}
+
+#[test]
+fn without_a_terminal_lesson_01_plays_as_processes() {
+    lesson_01_plays_by_itself(Ground::Process);
+}
+
+#[test]
+fn without_a_terminal_lesson_01_plays_in_docker() {
+    lesson_01_plays_by_itself(Ground::Docker(18));
+}
+
+#[test]
+fn usage_errors_end_with_2_and_say_what_is_right() {
+    for (words, part) in [
+        (&["play", "nosuch"][..], "replab list"),
+        (&["play", "99"], "replab list"),
+        (&["--nosuch"], "--help"),
+        (&["up", "--standbys", "17"], "0..=16"),
+        (&["up", "--set", "work_mem"], "NAME=VALUE"),
+        (&["up", "--disk-floor", "2"], "needs a unit"),
+        (&["up", "--disk-floor", "5s"], "for example 2GB"),
+        (&["play", "01", "--report", "out.txt"], ".json, .xml (JUnit), .md or .html"),
+        (&["up", "--report", "out"], ".json, .xml (JUnit), .md or .html"),
+        (&["export", "01"], "--cast"),
+        (&["export", "01", "--svg", "soon"], "12.5s or 1m3s"),
+        (&["export", "01", "--svg", "99m"], "the recording ends at"),
+        (&["export", "01", "--cast", "-", "--size", "10x10"], "from 50x12"),
+        (&["export", "01", "--scenario", "-"], "nothing was done by hand"),
+        (&["frobnicate"], "--help"),
+    ] {
+        let out = plain(words);
+        assert_eq!((out.code, out.out.as_str()), (2, ""), "{words:?}: {}", out.err);
+        assert!(out.err.contains(part), "{words:?}: no {part} in {}", out.err);
+    }
+}
+
+#[test]
+fn a_bad_file_ends_with_3_and_its_place_is_shown() {
+    let head = "title = \"T\"\nsummary = \"S\"\n";
+    for (verb, text, place, part) in [
+        ("play", format!("{head}[[step]]\ndo = \"frezze s1\"\n"), ":4:7:", "did you mean `freeze`"),
+        ("play", "title = \"T\n".to_owned(), ":1:11:", "invalid basic string"),
+        ("play", format!("{head}[writer]\nclients = 99\n"), ":4:11:", "from 0 to 64"),
+        ("up --topology", "[[node]]\nname = \"P\"\n".to_owned(), ":2:9:", "can't be a node's name"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bad.toml");
+        std::fs::write(&file, &text).unwrap();
+        let file = file.to_str().unwrap();
+        let words: Vec<&str> = verb.split(' ').chain([file]).collect();
+        let out = plain(&words);
+        assert_eq!((out.code, out.out.as_str()), (3, ""), "{text}: {}", out.err);
+        for part in [&format!("{file}{place}"), part, "^"] {
+            assert!(out.err.contains(part), "{text}: no {part} in {}", out.err);
+        }
+    }
+}
+
+#[test]
+fn check_tells_everything_that_is_wrong_and_starts_nothing() {
+    let good = plain(&["check", "01", "sync-blocks"]);
+    assert_eq!(
+        (good.code, good.out.as_str(), good.err.as_str()),
+        (0, "01: no mistakes\nsync-blocks: no mistakes\n", "")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    std::fs::write(
+        &file,
+        "title = \"T\"\nsummary = \"S\"\n[[step]]\ndo = [\"thaw s1\", \"kil p\"]\n[[step]]\nwait = \"acked > 1\"\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let bad = plain(&["check", file, "01"]);
+    assert_eq!((bad.code, bad.out.as_str()), (3, "01: no mistakes\n"), "{}", bad.err);
+    for part in
+        [":4:19: there is no command `kil`; did you mean `kill`?", ":6:9: a wait without a deadline", "2 mistakes"]
+    {
+        assert!(bad.err.contains(part), "no {part} in {}", bad.err);
+    }
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&plain(&["check", "--json", file]).out).expect("JSON");
+    assert!(rows.len() == 2 && rows[0]["line"] == 4 && rows[0]["column"] == 19, "{rows:?}");
+    assert_eq!(plain(&["check", "nosuch"]).code, 2);
+    let schema: serde_json::Value = serde_json::from_str(&plain(&["schema"]).out).expect("JSON");
+    assert_eq!(schema["type"], "object");
+}
+
+#[test]
+fn a_lesson_for_a_newer_postgresql_is_refused() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.toml");
+    std::fs::write(&file, "title = \"T\"\nsummary = \"S\"\nrequires = 99\n").unwrap();
+    let out =
+        said(&house.replab(&["play", file.to_str().unwrap(), "--headless"]).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    assert!(out.err.contains("needs PostgreSQL 99") && out.err.contains("--postgres"), "{}", out.err);
+}
+
+#[test]
+fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
+    let no_programs = ["--runtime", "process", "--pg-bin", "/nonexistent"];
+    for (words, hints) in [
+        ([&["play", "01"][..], &no_programs].concat(), &["--pg-bin"][..]),
+        ([&["up", "--headless"][..], &no_programs].concat(), &["--pg-bin"]),
+        (vec!["up", "--headless", "--runtime", "docker"], &["systemctl start docker"]),
+        (vec!["play", "01", "--pg-bin", "/nonexistent"], &["--pg-bin", "systemctl start docker"]),
+    ] {
+        let out = replab(&words, no_engine);
+        assert_eq!(out.code, 4, "{words:?}: {}{}", out.out, out.err);
+        for hint in hints {
+            assert!(out.err.contains(hint), "{words:?}: no {hint} in {}", out.err);
+        }
+    }
+}
+
+#[test]
+fn the_machine_is_described_as_json() {
+    let doctor = plain(&["doctor", "--json"]);
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&doctor.out).expect("JSON");
+    for what in ["docker engine", "programs", "terminal", "leftovers"] {
+        assert!(checks.iter().any(|c| c["what"] == what && c["ok"].is_boolean()), "{what}: {}", doctor.out);
+    }
+    let nowhere = replab(&["doctor", "--pg-bin", "/nonexistent"], no_engine);
+    assert_eq!(nowhere.code, 4, "{}", nowhere.out);
+    assert!(nowhere.out.contains("->"), "a hint for what is missing: {}", nowhere.out);
+    let lessons: Vec<serde_json::Value> = serde_json::from_str(&plain(&["list", "--json"]).out).expect("JSON");
+    assert_eq!(lessons.len(), replab::scenario::SHIPPED.len());
+}
+
+#[test]
+fn data_goes_to_standard_output() {
+    for (words, part) in [
+        (&["list"][..], "First steps"),
+        (&["completions", "bash"], "_replab()"),
+        (&["completions", "zsh"], "#compdef replab"),
+        (&["completions", "fish"], "complete -c replab"),
+        (&["man"], ".TH replab 1"),
+        (&["--help"], "replab play 08"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let out = plain(words);
+        assert_eq!((out.code, out.err.as_str()), (0, ""), "{words:?}");
+        assert!(out.out.contains(part), "{words:?}: no {part} in {}", out.out);
+    }
+}
+
+/// `replab list | head -1`, and a reader that is gone before the first word.
+#[test]
+fn a_closed_pipe_is_no_error() {
+    for words in [&["list"][..], &["man"], &["completions", "bash"], &["doctor", "--json"]] {
+        for lines in [0, 1] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
+            command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut reader = BufReader::new(child.stdout.take().unwrap());
+            for _ in 0..lines {
+                assert!(reader.read_line(&mut String::new()).unwrap() > 0);
+            }
+            drop(reader);
+            let mut err = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+            assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""), "{words:?}");
+        }
+    }
+}
+
+/// The lines that `--keep` leaves to connect with: the node's name and the command, as printed.
+fn doors(out: &str) -> Vec<(String, String)> {
+    let lines = out.lines().filter_map(|l| l.trim().strip_prefix("PGPASSFILE=")?.split_once("# "));
+    lines.map(|(door, who)| (who.split(',').next().unwrap().to_owned(), format!("PGPASSFILE={door}"))).collect()
+}
+
+/// What a kept server says to the command as it was printed, without a shell's help but for the reading of it.
+fn through(door: &str, sql: &str) -> String {
+    let out = Command::new("sh").args(["-c", &format!("{door} -XAtqc \"{sql}\"")]).output().unwrap();
+    assert!(out.status.success(), "{door}: {sql}: {out:?}");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+#[track_caller]
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// The servers outlive the program, without its relays; the printed lines lead to them; `clean` takes them away.
+fn kept_servers_go_on(ground: Ground) {
+    let Some(house) = House::on(ground) else { return };
+    let lesson = house.path().join("short.toml");
+    let text = "title = \"Short\"\nsummary = \"Some writes.\"\nlevel = \"basics\"\nminutes = 1\n[[step]]\nwait = \"acked >= 20\"\nwithin = \"30s\"\n";
+    std::fs::write(&lesson, text).unwrap();
+    let words = ["play", lesson.to_str().unwrap(), "--headless", "--keep"];
+    let mut child = house.replab(&words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = String::new();
+    // Its end isn't its output's: the servers it leaves may hold that open.
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    while !out.contains("remove it with: replab clean") {
+        assert_ne!(lines.read_line(&mut out).unwrap(), 0, "{out}");
+    }
+    let labs = house.labs_of(child.id());
+    assert_eq!((child.wait().unwrap().code(), labs.len()), (Some(0), 1), "{out}");
+    let doors = doors(&out);
+    let door = |node: &str| &doors.iter().find(|(name, _)| name == node).expect(node).1;
+    until("both standbys", || {
+        through(door("p"), "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "2"
+    });
+    through(door("p"), "CREATE TABLE after (word text); INSERT INTO after VALUES ('still here')");
+    for standby in ["s1", "s2"] {
+        until("the table", || through(door(standby), "SELECT to_regclass('after') IS NOT NULL") == "t");
+        until("the row", || through(door(standby), "SELECT word FROM after") == "still here");
+    }
+    let cleaned = said(&house.replab(&["clean"]).output().unwrap());
+    assert_eq!(cleaned.code, 0, "{}{}", cleaned.out, cleaned.err);
+    house.assert_gone(&labs);
+    let passfile = doors[0].1.split_whitespace().next().unwrap().trim_start_matches("PGPASSFILE=");
+    assert!(!std::path::Path::new(passfile).exists(), "{passfile} holds a password of a lab that is gone");
+}
+
+/// One after the other: `clean` takes all away that nobody owns.
+#[test]
+fn kept_servers_go_on_without_the_program() {
+    kept_servers_go_on(Ground::Process);
+    kept_servers_go_on(Ground::Docker(18));
+}

@@ -1,0 +1,9 @@
+//! What several test programs share.
+
+pub mod firewall;
+pub mod house;
+pub mod images;
+pub mod pgserver;
+pub mod stage;
+pub mod terminal;
+pub mod way;

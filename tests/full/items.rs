@@ -1,0 +1,158 @@
+//! What the full set consists of, and how each is run.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use replab::report::Report;
+use replab::scenario::SHIPPED;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::house::{Ground, House};
+use crate::matrix::cell::{MENDED_MS, ground_name, play};
+use crate::matrix::faults::{FAULTS, MODES};
+use crate::matrix::page;
+use crate::state::State;
+
+const GROUNDS: [Ground; 3] = [Ground::Process, Ground::Docker(17), Ground::Docker(18)];
+const SEEDS: std::ops::RangeInclusive<u32> = 1..=20;
+/// A lesson takes a minute; chaos its own minute, and what brings the lab up and to rest.
+const LIMIT: Duration = Duration::from_mins(6);
+/// A program that was asked to end has this long to clean up.
+const GRACE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One of them.
+pub struct Item {
+    pub name: String,
+    ground: Ground,
+    what: What,
+}
+
+enum What {
+    /// A fault in every mode.
+    Row(&'static str),
+    Lesson(&'static str),
+    Chaos(u32),
+}
+
+/// All, the quick ones first.
+pub fn all() -> Vec<Item> {
+    let mut items = Vec::new();
+    for ground in page::GROUNDS {
+        for fault in FAULTS.iter().filter(|f| page::exists(ground, f)) {
+            items.push(Item {
+                name: format!("matrix/{}/{}", ground_name(ground), fault.key),
+                ground,
+                what: What::Row(fault.key),
+            });
+        }
+    }
+    for ground in GROUNDS {
+        for (lesson, _) in SHIPPED {
+            items.push(Item {
+                name: format!("lesson/{}/{lesson}", ground_name(ground)),
+                ground,
+                what: What::Lesson(lesson),
+            });
+        }
+    }
+    for ground in [Ground::Process, Ground::Docker(18)] {
+        for seed in SEEDS {
+            items.push(Item {
+                name: format!("chaos/{}/{seed:02}", ground_name(ground)),
+                ground,
+                what: What::Chaos(seed),
+            });
+        }
+    }
+    items
+}
+
+impl Item {
+    /// Runs it; an error says in a line why it failed.
+    pub fn run(&self, state: &State) -> Result<(), String> {
+        let there = catch_unwind(|| self.ground.is_there()).unwrap_or(false);
+        if !there {
+            return Err(format!("{} can't be had on this machine", ground_name(self.ground)));
+        }
+        match self.what {
+            What::Row(fault) => self.row(fault, state),
+            What::Lesson(lesson) => self.lesson(lesson, state),
+            What::Chaos(seed) => self.program(&["chaos", "--seed", &seed.to_string(), "--for", "1m"], state).map(drop),
+        }
+    }
+
+    fn row(&self, fault: &'static str, state: &State) -> Result<(), String> {
+        let mut slow = Vec::new();
+        for mode in MODES {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(self.ground, fault, mode.name))));
+            runtime.shutdown_timeout(Duration::from_secs(5));
+            match played {
+                Ok(Some(cell)) => {
+                    state.keep_cell(&cell);
+                    if cell.mended_ms > MENDED_MS {
+                        slow.push(format!("{}: mended only after {} ms", mode.name, cell.mended_ms));
+                    }
+                }
+                Ok(None) => return Err(format!("{}: this ground is not there", mode.name)),
+                Err(panic) => return Err(format!("{}: {}", mode.name, said(panic.as_ref()))),
+            }
+        }
+        if slow.is_empty() { Ok(()) } else { Err(slow.join("; ")) }
+    }
+
+    fn lesson(&self, lesson: &str, state: &State) -> Result<(), String> {
+        let file = state.folder.join("report.json");
+        let path = file.to_string_lossy().into_owned();
+        self.program(&["play", lesson, "--headless", "--report", &path], state)?;
+        let report = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
+        let report: Report = serde_json::from_str(&report).map_err(|e| e.to_string())?;
+        if (report.expectations.failed, report.verdict.as_str()) != (0, "sound") || report.expectations.passed == 0 {
+            return Err(format!("verdict {}, {:?}", report.verdict, report.expectations));
+        }
+        match self.ground {
+            Ground::Docker(major) if !report.postgres.starts_with(&format!("{major}.")) => Err(report.postgres),
+            _ => Ok(()),
+        }
+    }
+
+    /// The program itself, in a house of its own; what it said is kept beside the state.
+    fn program(&self, words: &[&str], state: &State) -> Result<(), String> {
+        let house = House::prepared(self.ground);
+        let log = state.log(&self.name);
+        let out = std::fs::File::create(&log).map_err(|e| e.to_string())?;
+        let err = out.try_clone().map_err(|e| e.to_string())?;
+        let mut command: Command = house.replab(words);
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let mut child = command.spawn().map_err(|e| e.to_string())?;
+        let (began, mut asked) = (Instant::now(), false);
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+                break status;
+            }
+            if began.elapsed() > LIMIT && !asked {
+                asked = true;
+                let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            if began.elapsed() > LIMIT + GRACE {
+                let _ = child.kill();
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        match (status.success(), asked) {
+            (_, true) => Err(format!("not done after {} s; {}", LIMIT.as_secs(), log.display())),
+            (true, _) => Ok(()),
+            (false, _) => Err(format!("{status}; {}", log.display())),
+        }
+    }
+}
+
+/// The first line of a panic.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
+    text.lines().next().unwrap_or("it panicked").to_owned()
+}

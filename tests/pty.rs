@@ -1,0 +1,440 @@
+//! The whole program in a pseudo-terminal, on real PostgreSQL, as a person at the keys has it. Afterwards nothing of the
+//! lab may be left, however the program ended.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use common::house::{Ground, House};
+use common::terminal::{Terminal, lsns, number_after};
+use common::way::Way;
+
+const LARGE: (u16, u16) = (160, 45);
+const SMALL: (u16, u16) = (80, 24);
+
+/// Opens the sandbox and waits until it lives.
+fn sandbox(house: &House, size: (u16, u16)) -> Terminal {
+    let terminal = Terminal::start(house, &["up"], size);
+    terminal.until_text("● live");
+    terminal
+}
+
+/// The engine goes and comes back under a lab that lives: the screen says so, and that what it shows is old.
+#[test]
+fn an_engine_that_goes_and_comes_back() {
+    let Some(house) = House::on(Ground::Docker(18)) else { return };
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let _inside = tokio.enter();
+    let engine = tokio.block_on(replab::runtime::docker::Engine::connect()).unwrap();
+    let mut way = Way::new(engine.socket());
+    way.open(true);
+    let host = format!("unix://{}", way.socket().display());
+    let mut terminal = Terminal::start_in(&house, &[("DOCKER_HOST", &host)], &["up"], SMALL);
+    terminal.until_text("● live");
+    way.cut();
+    let cut = Instant::now();
+    terminal.until_text("What you see is old");
+    assert!(cut.elapsed() < Duration::from_secs(2), "told after {:?}", cut.elapsed());
+    terminal.until_text("▲ stale");
+    way.open(true);
+    terminal.until_no("What you see is old");
+    terminal.until_text("● live");
+    terminal.command("freeze s1");
+    terminal.until_text("s1 frozen");
+    leave(&house, &mut terminal);
+}
+
+fn highest_lsn(screen: &str) -> Option<u64> {
+    lsns(screen).into_iter().max()
+}
+
+fn acked(screen: &str) -> Option<u64> {
+    number_after(screen, "✔ acked")
+}
+
+/// Leaves by the keys, and makes sure that nothing of the lab is left.
+fn leave(house: &House, terminal: &mut Terminal) {
+    let labs = house.labs_of(terminal.pid());
+    assert_eq!(labs.len(), 1, "one lab: {labs:?}");
+    terminal.keys("q");
+    terminal.until_text("destroy the lab");
+    terminal.keys("\r");
+    assert_eq!(terminal.exit(), 0);
+    terminal.assert_restored();
+    house.assert_gone(&labs);
+}
+
+/// The sandbox from the first LSN to the end: a rule, a frozen standby, a failover.
+fn a_sandbox_is_played_with(ground: Ground, size: (u16, u16)) {
+    let Some(house) = House::on(ground) else { return };
+    let mut terminal = sandbox(&house, size);
+    let first = terminal.until("an LSN", highest_lsn);
+    terminal.until("LSNs that move", |s| (highest_lsn(s)? > first).then_some(()));
+    terminal.command("sync first 1 (s1)");
+    terminal.until_text("FIRST 1 (s1)");
+    terminal.command("freeze s1");
+    terminal.until("commits that wait for s1", |s| {
+        (number_after(s, "Commits waiting")? > 0 && s.contains("waits for s1")).then_some(())
+    });
+    terminal.command("thaw s1");
+    terminal.until("no commit that waits", |s| {
+        (number_after(s, "… waiting")? == 0 && number_after(s, "Commits waiting").is_none()).then_some(())
+    });
+    terminal.command("kill p");
+    terminal.until_text("p down");
+    terminal.command("promote s1");
+    terminal.until_text("Replication from s1");
+    let before = terminal.until("the count", acked);
+    terminal.until("acknowledged writes on s1", |s| (acked(s)? > before + 20).then_some(()));
+    leave(&house, &mut terminal);
+}
+
+#[test]
+fn a_large_sandbox_of_processes() {
+    a_sandbox_is_played_with(Ground::Process, LARGE);
+}
+
+#[test]
+fn a_small_sandbox_of_processes() {
+    a_sandbox_is_played_with(Ground::Process, SMALL);
+}
+
+#[test]
+fn a_large_sandbox_in_docker() {
+    a_sandbox_is_played_with(Ground::Docker(18), LARGE);
+}
+
+#[test]
+fn a_small_sandbox_in_docker() {
+    a_sandbox_is_played_with(Ground::Docker(18), SMALL);
+}
+
+#[test]
+fn the_start_screen_opens_the_sandbox() {
+    for size in [LARGE, SMALL] {
+        let Some(house) = House::on(Ground::Process) else { return };
+        let mut terminal = Terminal::start(&house, &[], size);
+        terminal.until_text("Sandbox");
+        terminal.until_text("First steps");
+        terminal.resize(100, 30);
+        // The keys stand at the foot of the new size: the resize was taken in (see below).
+        terminal.until("the menu at its new size", |s| {
+            s.lines().position(|l| l.contains("Enter open")).filter(|row| (26..30).contains(row))
+        });
+        terminal.keys("\x1b[B\x1b[A");
+        terminal.until_text("replication lab: real servers");
+        terminal.keys("\r");
+        terminal.until_text("● live");
+        leave(&house, &mut terminal);
+    }
+}
+
+#[test]
+fn the_start_screen_is_left_by_q_and_by_a_signal() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    for end in ["q", "\x03", "\x1b", "TERM", "HUP"] {
+        let mut terminal = Terminal::start(&house, &[], SMALL);
+        terminal.until_text("Sandbox");
+        let code = match end {
+            "TERM" => {
+                terminal.signal(Signal::TERM);
+                143
+            }
+            "HUP" => {
+                terminal.signal(Signal::HUP);
+                129
+            }
+            keys => {
+                terminal.keys(keys);
+                0
+            }
+        };
+        assert_eq!(terminal.exit(), code, "{end:?}");
+        terminal.assert_restored();
+    }
+}
+
+/// Where a lesson is: its step, how much there is to read below, whether it is over.
+fn place(screen: &str) -> (Option<u64>, Option<u64>, bool) {
+    (number_after(screen, "─ step"), number_after(screen, "▼"), screen.contains("✔ over:"))
+}
+
+/// Space at every stop and an answer to every question, until the lesson is over.
+fn a_lesson_is_played(ground: Ground, size: (u16, u16)) {
+    let Some(house) = House::on(ground) else { return };
+    let mut terminal = Terminal::start(&house, &["play", "01"], size);
+    loop {
+        let stop = terminal.until("the next stop", |s| {
+            let stops = ["✔ over:", "Space  goes on", " answers"].iter().any(|word| s.contains(word));
+            stops.then(|| (place(s), s.contains(" answers")))
+        });
+        if stop.0.2 {
+            break;
+        }
+        terminal.keys(if stop.1 { "3" } else { " " });
+        terminal.until("something new", |s| (place(s) != stop.0).then_some(()));
+    }
+    terminal.until_text("✔ over:");
+    terminal.until_text("1 of 1 answers right");
+    leave(&house, &mut terminal);
+    let list = house.replab(&["list"]).output().unwrap();
+    let list = String::from_utf8_lossy(&list.stdout);
+    let first = list.lines().next().unwrap_or_default();
+    assert!(first.starts_with("01") && first.contains("✔ done 20") && first.contains("1 of 1 answers right"), "{list}");
+    assert_eq!(list.matches('✔').count(), 1, "{list}");
+}
+
+#[test]
+fn a_lesson_is_played_by_hand_as_processes() {
+    a_lesson_is_played(Ground::Process, LARGE);
+    a_lesson_is_played(Ground::Process, SMALL);
+}
+
+#[test]
+fn a_lesson_is_played_by_hand_in_docker() {
+    a_lesson_is_played(Ground::Docker(18), SMALL);
+}
+
+const QUIZ: &str = r#"
+title = "Quiz"
+summary = "S"
+[[step]]
+chapter = "First"
+say = "Hello one"
+[[step]]
+ask = "Which of them?"
+choices = ["this one", "that one"]
+answer = 2
+why = "Because so."
+hint = "not the first"
+[[step]]
+do = "pause"
+[[step]]
+chapter = "Second"
+say = "Hello two"
+"#;
+
+/// A question is answered, with a hint and a look back; a chapter is jumped to on a cluster made anew.
+#[test]
+fn a_question_a_look_back_and_a_chapter() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quiz.toml");
+    std::fs::write(&file, QUIZ).unwrap();
+    let mut terminal = Terminal::start(&house, &["play", file.to_str().unwrap()], LARGE);
+    terminal.until_text("Space  goes on");
+    terminal.until_text("Hello one");
+    terminal.keys("C");
+    terminal.until_text("Steps of \"Quiz\"");
+    terminal.until("what comes, and no answer", |s| {
+        (s.contains("ask    Which of them?") && s.contains("answer to step 2") && !s.contains("Because so"))
+            .then_some(())
+    });
+    terminal.keys("\x1b");
+    terminal.until_no("Steps of");
+    terminal.keys("A");
+    terminal.until_text("auto ×1 ");
+    terminal.keys(">");
+    terminal.until_text("auto ×1.5");
+    // No key: the text gives way by itself, and the question waits.
+    terminal.until_text("answers, H gives a hint");
+    terminal.keys("A");
+    terminal.until_no("auto ×1.5");
+    terminal.keys(" ");
+    terminal.until_text("the lesson asks");
+    terminal.keys("H");
+    terminal.until_text("not the first");
+    terminal.keys("\x7f");
+    terminal.until_text("reads on to where the lesson is");
+    terminal.until_text("Hello one");
+    terminal.keys(" ");
+    terminal.until_text("Which of them?");
+    terminal.keys("2");
+    terminal.until_text("You said so");
+    terminal.until_text("Because so.");
+    terminal.keys(" ");
+    terminal.until_text("Hello two");
+    terminal.keys("[");
+    terminal.until_text("back in its first state");
+    terminal.until("the chapter's text, on a new cluster", |s| {
+        (s.contains("Hello two") && s.contains("Space  goes on")).then_some(())
+    });
+    terminal.keys(" ");
+    terminal.until_text("1 of 1 answers right");
+    leave(&house, &mut terminal);
+}
+
+#[test]
+fn sizes_windows_and_wrong_keys() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let mut terminal = sandbox(&house, LARGE);
+    terminal.resize(48, 10);
+    terminal.until_text("replab needs 60×16; this terminal has 48×10");
+    terminal.resize(1, 1);
+    terminal.resize(80, 24);
+    terminal.until_text("● live");
+    terminal.until_text("In words");
+    terminal.resize(160, 45);
+    terminal.until_text("Commit latency");
+    terminal.keys("?");
+    terminal.until_text("The selected node");
+    terminal.keys("promote");
+    terminal.until_no("a burst of 100 writes");
+    terminal.resize(80, 24);
+    // Drawn anew, so the resize was taken in: crossterm may keep a key that comes at the same moment until the next key.
+    terminal.until("the window at its new size", |s| s.lines().nth(22)?.starts_with("┗━ type to search").then_some(()));
+    terminal.until_text("make this standby");
+    terminal.keys("\x1b");
+    terminal.until_text("In words");
+    terminal.keys("~");
+    terminal.until_text("that key does nothing here");
+    terminal.keys(":frezze s1\r");
+    terminal.until_text("did you mean `freeze`");
+    terminal.keys("\x1b");
+    terminal.until_no("did you mean");
+    terminal.keys("\t\t+");
+    terminal.until_no("In words");
+    terminal.keys("\x1b");
+    terminal.until_text("In words");
+    terminal.keys("q");
+    terminal.until_text("destroy the lab");
+    terminal.keys("\x1b");
+    terminal.until_no("destroy the lab");
+    leave(&house, &mut terminal);
+}
+
+/// What ends the program from outside, or by Ctrl-C.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    CtrlC,
+    Signal(Signal, u32),
+    Window,
+}
+
+const ENDS: [End; 4] = [End::CtrlC, End::Signal(Signal::TERM, 143), End::Signal(Signal::HUP, 129), End::Window];
+
+/// Ends it, and makes sure that the terminal is restored and nothing is left.
+fn end(house: &House, terminal: &mut Terminal, how: End) {
+    let labs = house.labs_of(terminal.pid());
+    let allowed: &[u32] = match how {
+        End::CtrlC => {
+            // The first asks, the second means it.
+            terminal.keys("\x03");
+            terminal.until_text("destroy the lab");
+            terminal.keys("\x03");
+            &[0]
+        }
+        End::Signal(signal, code) => {
+            terminal.signal(signal);
+            &[code]
+        }
+        End::Window => {
+            terminal.close_window();
+            &[0, 129]
+        }
+    };
+    let code = terminal.exit();
+    assert!(allowed.contains(&code), "{how:?} ended with {code}");
+    if !matches!(how, End::Window) {
+        terminal.assert_restored();
+    }
+    house.assert_gone(&labs);
+    assert!(house.lab_folders_are_empty(), "{how:?}");
+}
+
+/// In the middle of a bring-up: nodes are being made, and not all are there.
+fn coming_up(screen: &str) -> bool {
+    ["copying the template", "waiting for p", " answers"].iter().any(|word| screen.contains(word))
+}
+
+fn however_it_ends(ground: Ground) {
+    for how in ENDS {
+        let Some(house) = House::on(ground) else { return };
+        let mut terminal = sandbox(&house, SMALL);
+        assert_eq!(house.labs_of(terminal.pid()).len(), 1);
+        end(&house, &mut terminal, how);
+        // Many nodes take their time to come up: it is ended in the middle of that.
+        let mut terminal = Terminal::start(&house, &["up", "--standbys", "8"], SMALL);
+        terminal.until("bring-up", |s| coming_up(s).then_some(()));
+        end(&house, &mut terminal, how);
+    }
+}
+
+#[test]
+fn however_it_ends_nothing_is_left_of_processes() {
+    however_it_ends(Ground::Process);
+}
+
+#[test]
+fn however_it_ends_nothing_is_left_in_docker() {
+    however_it_ends(Ground::Docker(18));
+}
+
+/// A lab that runs beside: without a screen, until it is told to end.
+struct Beside {
+    child: std::process::Child,
+    labs: BTreeSet<String>,
+}
+
+impl Beside {
+    fn start(house: &House) -> Self {
+        let mut command = house.replab(&["up", "--headless", "--standbys", "1"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let up = lines.map_while(Result::ok).any(|line| line.contains("nodes are up"));
+        assert!(up, "the lab beside did not come up");
+        let labs = house.labs_of(child.id());
+        Self { child, labs }
+    }
+
+    fn end(mut self, house: &House) {
+        assert!(self.child.try_wait().unwrap().is_none(), "the lab beside has ended");
+        for lab in &self.labs {
+            assert!(house.remains(lab).len() > 2, "the lab beside lost something");
+        }
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(143));
+        house.assert_gone(&self.labs);
+    }
+}
+
+/// Killed in the middle, it leaves a lab behind; `clean` takes all of it, and nothing else.
+fn killed_and_cleaned(ground: Ground) {
+    let Some(house) = House::on(ground) else { return };
+    let beside = Beside::start(&house);
+    for (words, moment) in [(&["up", "--standbys", "8"][..], "bring-up"), (&["up"], "● live")] {
+        let mut terminal = Terminal::start(&house, words, SMALL);
+        let pid = terminal.pid();
+        // The first thing of the lab is on its way when the screen says so, and there a moment later.
+        let there =
+            |s: &str| (s.contains(moment) || (moment == "bring-up" && coming_up(s))) && !house.labs_of(pid).is_empty();
+        terminal.until(moment, |s| there(s).then_some(()));
+        let labs = house.labs_of(pid);
+        assert_eq!(labs.len(), 1, "{moment}: {labs:?}");
+        terminal.signal(Signal::KILL);
+        assert_eq!(terminal.exit(), 255);
+        let stranger = house.stranger(labs.first().unwrap());
+        let cleaned = house.replab(&["clean"]).output().unwrap();
+        let said = String::from_utf8_lossy(&cleaned.stdout).into_owned();
+        assert!(cleaned.status.success() && said.contains("removed"), "{said}");
+        assert!(stranger.is_there(), "a stranger's thing was removed: {said}");
+        stranger.remove();
+        house.assert_gone(&labs);
+    }
+    beside.end(&house);
+}
+
+#[test]
+fn what_a_killed_one_left_of_processes_is_cleaned() {
+    killed_and_cleaned(Ground::Process);
+}
+
+#[test]
+fn what_a_killed_one_left_in_docker_is_cleaned() {
+    killed_and_cleaned(Ground::Docker(18));
+}

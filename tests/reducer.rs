@@ -1,0 +1,1026 @@
+//! The reducer, driven by messages alone: what the model says after them, and what it wants done.
+
+use replab::model::cluster::{
+    LogLine, Look, NodeSettings, NodeState, Observation, Role, Sample, SenderRow, SlotRow, WaitingCommit,
+};
+use replab::model::detector::Probe;
+use replab::model::election::Answer;
+use replab::model::ledger::{Ack, IdRange};
+use replab::model::msg::{
+    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Taken, Topology, WriterPlan, WriterPulse,
+};
+use replab::model::standing::Link;
+use replab::model::verdict::{NodeReading, Reading};
+use replab::model::{Fault, Lsn, Model, NodeName, Stage, Stamp, update};
+
+fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+/// A lab driven by hand: time moves with each message.
+struct Lab {
+    model: Model,
+    at: u64,
+}
+
+impl Lab {
+    fn open(script: Option<&str>) -> Self {
+        let script = script.map(|text| replab::scenario::parse("test", text).unwrap().script);
+        let mut lab = Self { model: Model::default(), at: 0 };
+        let opening = Opening {
+            lab: "lab".into(),
+            runtime: "fake".into(),
+            source: String::new(),
+            topology: Topology::primary_with(2),
+            script,
+            read_only: false,
+            writer: WriterPlan::default(),
+            disk_floor: 1 << 30,
+        };
+        lab.msg(Msg::Open(Box::new(opening)));
+        lab
+    }
+
+    fn live(script: Option<&str>) -> Self {
+        let mut lab = Self::open(script);
+        let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+        for node in ["p", "s1", "s2"] {
+            lab.msg(Msg::Observed(Observation::Node(name(node), Look::State(NodeState::Running))));
+        }
+        lab.done(0, Ok(up));
+        lab.see_all("");
+        lab
+    }
+
+    fn msg(&mut self, msg: Msg) -> Vec<Effect> {
+        self.at += 1_000;
+        update(&mut self.model, Stamp(self.at), msg)
+    }
+
+    fn wait_ms(&mut self, ms: u64) {
+        self.at += ms * 1_000;
+        self.msg(Msg::Tick);
+    }
+
+    fn say(&mut self, text: &str) -> Vec<Effect> {
+        let command = text.parse().unwrap();
+        self.msg(Msg::Command(command, Origin::You))
+    }
+
+    fn done(&mut self, id: u64, result: Result<Happened, String>) -> Vec<Effect> {
+        self.msg(Msg::Done(OpId(id), Outcome { result, steps: Vec::new() }))
+    }
+
+    fn see(&mut self, node: &str, sample: Sample) {
+        self.msg(Msg::Observed(Observation::Node(name(node), Look::Sample(Box::new(sample)))));
+    }
+
+    fn see_all(&mut self, rule: &str) {
+        self.see("p", primary(rule, &[("s1", "async", 100), ("s2", "async", 100)], 0));
+        self.see("s1", standby(100));
+        self.see("s2", standby(100));
+    }
+
+    fn last_words(&self) -> String {
+        self.model.journal.entries().next_back().map(|e| e.text.clone()).unwrap_or_default()
+    }
+
+    fn said(&self, part: &str) -> bool {
+        self.model.journal.entries().any(|e| e.text.contains(part))
+    }
+}
+
+fn sample(role: Role, wal: u64) -> Sample {
+    Sample {
+        role,
+        timeline: 1,
+        system_identifier: 7,
+        lab_marker: Some("lab".into()),
+        wal: Lsn(wal),
+        flushed: Some(Lsn(wal)),
+        replayed: (role == Role::Standby).then_some(Lsn(wal)),
+        replay_paused: false,
+        replay_age_us: None,
+        start_epoch_us: 1,
+        senders: Vec::new(),
+        receiver: None,
+        slots: Vec::new(),
+        waiting: Vec::new(),
+        settings: NodeSettings {
+            synchronous_commit: "on".into(),
+            wal_sender_timeout_ms: 60_000,
+            wal_receiver_timeout_ms: 60_000,
+            wal_receiver_status_interval_ms: 10_000,
+            ..NodeSettings::default()
+        },
+        took_us: 0,
+    }
+}
+
+fn standby(wal: u64) -> Sample {
+    sample(Role::Standby, wal)
+}
+
+/// A primary at 100 with these standbys: name, sync_state, replayed.
+fn primary(rule: &str, standbys: &[(&str, &str, u64)], waiting: usize) -> Sample {
+    let row = |(name, sync, at): &(&str, &str, u64)| SenderRow {
+        name: (*name).to_owned(),
+        pid: 1,
+        state: "streaming".into(),
+        sync_state: (*sync).to_owned(),
+        sent: Some(Lsn(100)),
+        write: Some(Lsn(*at)),
+        flush: Some(Lsn(*at)),
+        replay: Some(Lsn(*at)),
+        write_lag_us: None,
+        flush_lag_us: None,
+        replay_lag_us: Some(500_000),
+        reply_age_us: Some(1_000),
+    };
+    let commit =
+        |n: usize| WaitingCommit { pid: n as i32, age_us: 400_000, application: "w".into(), query: "INSERT".into() };
+    let mut sample = sample(Role::Primary, 100);
+    rule.clone_into(&mut sample.settings.synchronous_standby_names);
+    sample.senders = standbys.iter().map(row).collect();
+    sample.waiting = (0..waiting).map(commit).collect();
+    sample
+}
+
+#[test]
+fn nothing_is_admitted_before_the_lab_is_up() {
+    let mut lab = Lab::open(None);
+    assert!(lab.say("kill p").is_empty());
+    assert!(lab.last_words().contains("still starting"));
+    lab.done(0, Err("no room on the disk".into()));
+    assert!(matches!(lab.model.stage, Stage::Failed(_)));
+}
+
+#[test]
+fn idle_is_not_lagging_whatever_replay_lag_says() {
+    let lab = Lab::live(None);
+    let rung = lab.model.ladder().into_iter().find(|r| r.name.as_str() == "s1").unwrap();
+    assert_eq!((rung.behind, rung.lag_us, rung.idle), (Some(0), Some(0), true));
+    assert_eq!(rung.link, Link::Connected("streaming".into()));
+}
+
+#[test]
+fn a_silent_standby_is_last_known_and_then_disconnected() {
+    let mut lab = Lab::live(None);
+    lab.wait_ms(2_000);
+    let mut sample = primary("", &[("s1", "async", 60), ("s2", "async", 100)], 0);
+    sample.senders[0].reply_age_us = Some(900_000);
+    lab.see("p", sample);
+    let link = |lab: &Lab| lab.model.ladder()[0].link.clone();
+    assert!(matches!(link(&lab), Link::LastKnown { ms, .. } if ms >= 900));
+    assert!(lab.said("s1 has not answered p for 0.9 s; PostgreSQL still calls it \"streaming\""));
+    assert_eq!(lab.model.ladder()[0].lag_us, None, "a lag that isn't known is not shown");
+    lab.see("p", primary("", &[("s2", "async", 100)], 0));
+    assert_eq!(link(&lab), Link::Disconnected);
+}
+
+/// The heartbeat is written on the primary alone: behind a cut, and on a primary that was left behind, no standby has
+/// anything to reply to, and that isn't silence.
+#[test]
+fn quiet_where_no_heartbeat_comes_is_not_silent() {
+    let mut lab = Lab::live(None);
+    lab.say("follow s2 s1");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("cut p s1");
+    lab.done(2, Ok(Happened::Plain));
+    lab.wait_ms(2_000);
+    let quiet = |mut sample: Sample| {
+        sample.senders[0].reply_age_us = Some(2_000_000);
+        sample
+    };
+    lab.see("p", quiet(primary("", &[("s1", "async", 60)], 0)));
+    let mut s1 = standby(100);
+    s1.senders = quiet(primary("", &[("s2", "async", 100)], 0)).senders;
+    lab.see("s1", s1);
+    let links = |lab: &Lab| lab.model.ladder().into_iter().map(|r| r.link).collect::<Vec<_>>();
+    assert!(matches!(links(&lab)[0], Link::LastKnown { .. }));
+    assert_eq!(links(&lab)[1], Link::Connected("streaming".into()));
+
+    let mut lab = Lab::live(None);
+    lab.say("promote s2");
+    lab.done(1, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    lab.wait_ms(5_000);
+    lab.see("p", quiet(primary("", &[("s1", "async", 100)], 0)));
+    assert_eq!(links(&lab), [Link::Connected("streaming".into())]);
+    assert!(!lab.said("has not answered"));
+}
+
+#[test]
+fn what_is_known_of_a_dead_primary_stays_and_ages() {
+    let mut lab = Lab::live(None);
+    lab.say("kill p");
+    lab.done(1, Ok(Happened::Plain));
+    lab.wait_ms(3_000);
+    assert!(matches!(lab.model.ladder()[0].link, Link::LastKnown { ms, .. } if ms >= 3_000));
+    assert!(lab.model.rule_in_words().contains("p is down"));
+    assert!(!lab.said("has not answered"), "the standbys are well");
+}
+
+#[test]
+fn waiting_commits_are_told_with_whom_they_wait_for() {
+    let mut lab = Lab::live(None);
+    let rule = "FIRST 1 (s1)";
+    lab.say("sync first 1 (s1)");
+    lab.done(1, Ok(Happened::Rule { names: rule.into() }));
+    lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::State(NodeState::Frozen))));
+    lab.see("p", primary(rule, &[("s1", "sync", 60), ("s2", "async", 100)], 8));
+    assert_eq!(lab.model.waiting().len(), 8);
+    assert!(lab.said("8 commits wait for a synchronous standby (s1)"));
+    assert!(lab.model.gives_up_in().is_some_and(|c| c.on.as_str() == "s1" && c.left_ms() > Some(50_000)));
+    assert!(lab.model.rule_in_words().contains("s1 is silent"));
+    lab.see("p", primary(rule, &[("s1", "sync", 100), ("s2", "async", 100)], 0));
+    assert!(lab.said("no commit waits any more"));
+}
+
+#[test]
+fn a_rule_that_names_a_stranger_is_called_out() {
+    let mut lab = Lab::live(None);
+    let effects = lab.say("sync first 1 (standby1)");
+    assert!(lab.said("no standby is called standby1"));
+    assert!(
+        matches!(effects[..], [Effect::Run(_, Act::ApplyRule { .. })]),
+        "PostgreSQL accepts it, and so does the lab"
+    );
+}
+
+#[test]
+fn the_writer_follows_a_promotion_and_the_rule_does_not() {
+    let mut lab = Lab::live(None);
+    lab.say("kill p");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("promote s1");
+    let effects = lab.done(2, Ok(Happened::Promoted { timeline: 2, fork: Some(Lsn(100)), names: String::new() }));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Writer(plan) if plan.target == Some(name("s1")))));
+    assert!(lab.last_words().contains("without a synchronous rule"));
+    assert_eq!(lab.model.primary, Some(name("s1")));
+    assert!(lab.say("promote s1").is_empty() && lab.last_words().contains("is a primary already"));
+}
+
+#[test]
+fn commits_left_behind_by_a_promotion_are_not_said_to_return() {
+    let mut lab = Lab::live(None);
+    lab.see("p", primary("FIRST 1 (s1)", &[("s1", "sync", 60), ("s2", "async", 100)], 4));
+    assert!(lab.said("4 commits wait for a synchronous standby"));
+    lab.say("promote s2");
+    lab.done(1, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    lab.see("s2", primary("", &[], 0));
+    assert!(lab.said("4 commits still wait on p; the writer moved on"));
+    assert!(!lab.said("no commit waits any more"));
+}
+
+#[test]
+fn a_standby_that_is_ahead_of_its_new_upstream_is_called_out_once() {
+    let mut lab = Lab::live(None);
+    lab.say("promote s2");
+    lab.done(1, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    lab.say("follow s1 s2");
+    lab.done(2, Ok(Happened::Plain));
+    let text = "new timeline 2 forked off current database system timeline 1 before current recovery point 0/D58450";
+    for _ in 0..3 {
+        let line = LogLine { severity: "LOG".into(), text: text.into() };
+        lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::Log(vec![line]))));
+    }
+    let told = lab.model.journal.entries().filter(|e| e.text.starts_with("s1 can't follow s2"));
+    assert_eq!(told.count(), 1);
+}
+
+/// It told the guests who knocked meanwhile something else, and no server process was killed.
+#[test]
+fn a_failed_start_says_what_the_server_said_of_itself() {
+    let mut lab = Lab::live(None);
+    let state = |state| Msg::Observed(Observation::Node(name("s2"), Look::State(state)));
+    lab.say("stop s2");
+    lab.msg(state(NodeState::Exited(Some(0))));
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("start s2");
+    lab.msg(state(NodeState::Running));
+    let lines = [
+        ("FATAL", "requested timeline 2 does not contain minimum recovery point 0/C837F0 on timeline 1"),
+        ("LOG", "startup process (PID 11354) exited with exit code 1"),
+        ("LOG", "terminating any other active server processes"),
+        ("FATAL", "the database system is in recovery mode"),
+    ];
+    let lines = lines.map(|(severity, text)| LogLine { severity: severity.into(), text: text.into() });
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::Log(lines.into()))));
+    lab.msg(state(NodeState::Exited(Some(1))));
+    lab.done(2, Err("s2 ended while it started".into()));
+    assert!(
+        lab.said("start s2 failed: s2 ended while it started (s2: requested timeline 2 does not"),
+        "{}",
+        lab.last_words()
+    );
+    assert!(lab.said("`rejoin s2` mends it") && !lab.said("was killed"));
+    let killed = "server process (PID 7) was terminated by signal 9: Killed";
+    let line = LogLine { severity: "LOG".into(), text: killed.into() };
+    lab.msg(Msg::Observed(Observation::Node(name("p"), Look::Log(vec![line]))));
+    assert!(lab.said("a server process of p was killed"));
+}
+
+#[test]
+fn nothing_cancelled_is_no_warning() {
+    let mut lab = Lab::live(None);
+    lab.say("cancel");
+    lab.done(1, Ok(Happened::Sessions(0)));
+    assert_eq!(lab.last_words(), "cancel: no commit waited for a standby, so nothing was done");
+}
+
+#[test]
+fn heal_says_what_it_leaves_and_a_refused_cure_takes_no_other_along() {
+    let mut lab = Lab::live(None);
+    lab.say("kill p");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("promote s1");
+    lab.done(2, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    assert!(lab.say("heal").is_empty());
+    assert!(lab.last_words().contains("p stays down: it was a primary"), "{}", lab.last_words());
+
+    let mut lab = Lab::live(None);
+    lab.say("cut p s1");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("freeze s2");
+    lab.done(2, Ok(Happened::Plain));
+    lab.msg(Msg::Observed(Observation::Engine(Some("no answer".into()))));
+    let effects = lab.say("heal");
+    assert!(matches!(effects[..], [Effect::Run(_, Act::Links(_))]), "{effects:?}");
+    assert!(lab.last_words().contains("thaw s2: the engine doesn't answer"), "{}", lab.last_words());
+}
+
+#[test]
+fn the_writer_leaves_a_node_that_is_taken_away() {
+    let mut lab = Lab::live(None);
+    lab.say("target s2");
+    lab.say("remove s2");
+    let effects = lab.done(1, Ok(Happened::Plain));
+    assert!(matches!(&effects[..], [Effect::Writer(plan)] if plan.target == Some(name("p"))), "{effects:?}");
+}
+
+#[test]
+fn reset_takes_the_writers_orders_back_too() {
+    let mut lab = Lab::live(None);
+    let first = lab.model.writer.plan.clone();
+    for text in ["commit remote_apply", "clients 1", "pause", "target s1", "heartbeat off"] {
+        lab.say(text);
+    }
+    lab.say("reset");
+    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    lab.done(1, Ok(up));
+    assert_eq!((&lab.model.writer.plan, lab.model.heartbeat), (&first, true));
+}
+
+/// Writes acked under a rule are promised only between two looks that found it in force.
+#[test]
+fn a_promise_needs_the_rule_before_and_after() {
+    let rule = "FIRST 1 (s1)";
+    let run = |change_between: bool| {
+        let mut lab = Lab::live(None);
+        lab.say("sync first 1 (s1)");
+        lab.done(1, Ok(Happened::Rule { names: rule.into() }));
+        lab.see("p", primary(rule, &[("s1", "sync", 100), ("s2", "async", 100)], 0));
+        let range = IdRange { client: 1, first: 1, last: 10 };
+        lab.msg(Msg::Tried(vec![range]));
+        lab.msg(Msg::Wrote(vec![(range, Ack::Acked)]));
+        let after = if change_between { "" } else { rule };
+        lab.see("p", primary(after, &[("s1", "sync", 100), ("s2", "async", 100)], 0));
+        replab::model::ledger::count(&lab.model.ledger.promised)
+    };
+    assert_eq!((run(false), run(true)), (10, 0));
+}
+
+#[test]
+fn a_promised_loss_breaks_the_verdict() {
+    let rule = "FIRST 2 (s1, s2)";
+    let mut lab = Lab::live(None);
+    lab.say("sync first 2 (s1, s2)");
+    lab.done(1, Ok(Happened::Rule { names: rule.into() }));
+    let both = [("s1", "sync", 100), ("s2", "sync", 100)];
+    lab.see("p", primary(rule, &both, 0));
+    let range = IdRange { client: 1, first: 1, last: 10 };
+    lab.msg(Msg::Tried(vec![range]));
+    lab.msg(Msg::Wrote(vec![(range, Ack::Acked)]));
+    lab.see("p", primary(rule, &both, 0));
+    lab.say("kill p");
+    lab.done(2, Ok(Happened::Plain));
+    lab.say("promote s1");
+    lab.done(3, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    lab.say("verify");
+    let rows = |last| {
+        let present = [(1, [(1, last)].into_iter().collect())].into();
+        NodeReading::Rows { present, system_identifier: 7, marker: Some("lab".into()) }
+    };
+    let nodes = [(name("s1"), rows(8)), (name("s2"), rows(9)), (name("p"), NodeReading::Unreadable("down".into()))];
+    lab.done(4, Ok(Happened::Verified(Reading { nodes: nodes.into() })));
+    let v = lab.model.verification.clone().unwrap();
+    assert_eq!((v.lost, v.stranded, v.verdict.word()), (2, 1, "broken"));
+}
+
+#[test]
+fn an_engine_that_is_gone_greys_what_needs_it() {
+    let mut lab = Lab::live(None);
+    lab.msg(Msg::Observed(Observation::Engine(Some("no answer".into()))));
+    assert!(lab.say("kill p").is_empty());
+    assert!(lab.last_words().contains("engine doesn't answer"));
+    lab.msg(Msg::Observed(Observation::Engine(None)));
+    assert!(!lab.say("kill p").is_empty());
+}
+
+#[test]
+fn heal_undoes_every_fault_by_its_own_verb() {
+    let mut lab = Lab::live(None);
+    lab.say("cut p s1");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("freeze s2");
+    lab.done(2, Ok(Happened::Plain));
+    let acts: Vec<String> = lab.say("heal").iter().map(|e| format!("{e:?}")).collect();
+    assert!(acts.iter().any(|a| a.contains("Links")) && acts.iter().any(|a| a.contains("Thaw")), "{acts:?}");
+    assert!(lab.say("heal p s2").is_empty(), "a link that isn't cut can't be healed");
+}
+
+/// The faults that the last of these effects carries.
+fn told(effects: &[Effect]) -> String {
+    match effects {
+        [.., Effect::Run(_, Act::Links(links))] => {
+            links.faults().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn faults_of_links_add_up_before_the_first_is_done() {
+    let mut lab = Lab::live(None);
+    lab.say("cut p -> s1");
+    assert_eq!(told(&lab.say("slow p s1 80ms")), "p→s1 cut, p–s1 slow 80ms");
+    assert_eq!(told(&lab.say("slow p s1 20ms ±5ms")), "p→s1 cut, p–s1 slow 20ms ±5ms");
+    assert_eq!(told(&lab.say("refuse s1 -> p")), "p→s1 cut, p–s1 slow 20ms ±5ms, s1→p refused");
+    assert_eq!(told(&lab.say("heal p -> s1")), "s1→p refused, s1→p slow 20ms ±5ms");
+    assert_eq!(told(&lab.say("throttle client p 1MB/s")), "client–p 1MB/s, s1→p refused, s1→p slow 20ms ±5ms");
+    assert_eq!(told(&lab.say("heal s1")), "client–p 1MB/s");
+    assert_eq!(told(&lab.say("cut p | s1 s2")), "client–p 1MB/s, p–s1 cut, p–s2 cut");
+    lab.say("remove s2");
+    lab.done(9, Ok(Happened::Plain));
+    assert_eq!(lab.model.faults().len(), 2, "{:?}", lab.model.faults());
+    lab.say("reset");
+    let up = Happened::BroughtUp { ms: 5, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    lab.done(10, Ok(up));
+    assert!(lab.model.links.is_healthy());
+}
+
+#[test]
+fn an_isolated_node_is_one_fault() {
+    let mut lab = Lab::live(None);
+    lab.say("isolate s1");
+    assert!(matches!(lab.model.faults()[..], [Fault::Isolated(_)]), "{:?}", lab.model.faults());
+    lab.say("slow p s1 80ms");
+    assert_eq!(lab.model.faults().len(), 2);
+    lab.say("heal client s1");
+    assert!(!lab.model.faults().iter().any(|f| matches!(f, Fault::Isolated(_))));
+}
+
+/// The lab knows its own delays: a reply that is late for them is not missing.
+#[test]
+fn slow_is_not_silent() {
+    for (command, silent) in [("slow p s1 500ms", false), ("slow p s1 100ms", true)] {
+        let mut lab = Lab::live(None);
+        lab.say(command);
+        lab.wait_ms(2_000);
+        let mut sample = primary("", &[("s1", "async", 60), ("s2", "async", 100)], 0);
+        sample.senders[0].reply_age_us = Some(1_100_000);
+        lab.see("p", sample);
+        assert_eq!(matches!(lab.model.ladder()[0].link, Link::LastKnown { .. }), silent, "{command}");
+    }
+}
+
+#[test]
+fn direct_links_have_no_faults_and_say_why() {
+    let mut lab = Lab::live(None);
+    lab.model.direct_links = Some("a firewall".into());
+    for text in ["cut p s1", "isolate s1", "slow p s2 80ms"] {
+        assert!(lab.say(text).is_empty());
+        assert!(lab.last_words().contains("they are direct: a firewall"), "{}", lab.last_words());
+    }
+    assert!(!lab.say("cut client p").is_empty(), "clients are on this side");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_reason() {
+    let mut lab = Lab::live(None);
+    for (text, why) in [
+        ("kill s9", "there is no node s9; there are p, s1, s2"),
+        ("thaw s1", "s1 is not frozen"),
+        ("start s1", "s1 runs already"),
+        ("promote p", "p is a primary already"),
+        ("follow p s1", "p is a primary"),
+        ("follow s1 s1", "can't follow itself"),
+        ("remove p", "p is the primary"),
+        ("add s1", "there is a node s1 already"),
+        (
+            "cut s1 s2",
+            "no link between s1 and s2: neither follows the other; the links are p s1, p s2, and client to each node",
+        ),
+        ("cut s1 | s2", "there is no link between these; the links are"),
+        ("cut p s9", "there is no node s9"),
+        ("isolate s9", "there is no node s9"),
+        ("cut p p", "p has no link to itself"),
+        ("cut p s1 | p", "p has no link to itself"),
+        ("refuse p -> s1", "`refuse s1 -> p`"),
+        ("refuse p -> client", "`refuse client -> p`"),
+        ("heal s1", "nothing is wrong with any link of s1"),
+        ("heal client p", "nothing is wrong with the link between client and p"),
+        ("replay resume s1", "not paused"),
+        ("heartbeat on", "on already"),
+    ] {
+        assert!(lab.say(text).is_empty(), "{text} was let through");
+        assert!(lab.last_words().contains(why), "{text}: {}", lab.last_words());
+    }
+}
+
+const LESSON: &str = "title = \"T\"\nsummary = \"S\"\n\
+    [[step]]\nsay = \"Hello\"\n[[step]]\ndo = \"freeze s1\"\n[[step]]\nwait = \"acked >= 1\"\nwithin = \"1s\"\n\
+    [[step]]\nexpect = \"state(s1) = frozen\"\n[[step]]\ndo = \"thaw s2\"\nrefused = \"not frozen\"\n";
+
+fn play(until_acked: bool) -> Model {
+    let mut lab = Lab::live(Some(LESSON));
+    lab.done(1, Ok(Happened::Plain));
+    if until_acked {
+        let range = IdRange { client: 1, first: 1, last: 1 };
+        lab.msg(Msg::Tried(vec![range]));
+        lab.msg(Msg::Wrote(vec![(range, Ack::Acked)]));
+        lab.msg(Msg::Pulse(WriterPulse::default()));
+    }
+    for _ in 0..30 {
+        lab.wait_ms(100);
+        lab.see_all("");
+    }
+    lab.model
+}
+
+#[test]
+fn a_lesson_goes_through_its_steps() {
+    let script = play(true).script.unwrap();
+    let results: Vec<bool> = script.results.iter().map(|r| r.ok).collect();
+    assert_eq!(results, [true; 5], "{:?}", script.results);
+    assert_eq!((script.over(), script.tally()), (true, (1, 0)));
+}
+
+#[test]
+fn a_wait_that_runs_out_ends_the_lesson_and_says_what_it_saw() {
+    let script = play(false).script.unwrap();
+    assert!(script.over());
+    let last = script.results.last().unwrap();
+    assert!(!last.ok && last.detail.contains("acked >= 1: is only 0"), "{last:?}");
+}
+
+/// The same messages make the same model: the ground that recordings stand on.
+#[test]
+fn the_model_is_a_function_of_its_messages() {
+    assert_eq!(play(true), play(true));
+}
+
+#[test]
+fn a_disk_that_fills_holds_the_writer_until_there_is_room() {
+    let mut lab = Lab::live(None);
+    let disk = |free: Option<u64>| Msg::Observed(Observation::Disk(free));
+    let held = |effects: &[Effect]| matches!(effects, [Effect::Writer(plan)] if plan.paused);
+    assert!(lab.msg(disk(Some(2 << 30))).is_empty());
+    assert!(held(&lab.msg(disk(Some(900 << 20)))), "the writer is held");
+    assert!(lab.said("only 900 MB are free") && lab.said("the floor of 1.0 GB"));
+    assert!(lab.msg(disk(Some(800 << 20))).is_empty(), "it is held already");
+    assert!(held(&lab.say("clients 8")), "whatever it is told");
+    assert!(held(&lab.say("resume")));
+    lab.say("write 5");
+    assert!(lab.said("write 5: the disk of the nodes' data has only 800 MB free"));
+    assert!(lab.msg(disk(None)).is_empty(), "what can't be seen changes nothing");
+    assert!(lab.model.disk_low);
+    assert!(lab.msg(disk(Some(1 << 30))).is_empty(), "at the edge it doesn't stop and go");
+    let effects = lab.msg(disk(Some(2 << 30)));
+    assert!(matches!(&effects[..], [Effect::Writer(plan)] if !plan.paused && plan.clients == 8), "{effects:?}");
+    assert!(lab.said("the writer goes on"));
+}
+
+#[test]
+fn slots_in_danger_are_told_once() {
+    let mut lab = Lab::live(None);
+    let slot = |status: &str, kept: i64| SlotRow {
+        name: "s1".into(),
+        active: false,
+        restart: Some(Lsn(1)),
+        wal_status: Some(status.into()),
+        kept_bytes: Some(kept),
+        safe_bytes: Some(10),
+    };
+    let see = |lab: &mut Lab, row: SlotRow| {
+        let mut sample = primary("", &[("s2", "async", 100)], 0);
+        sample.slots = vec![row];
+        lab.see("p", sample);
+    };
+    see(&mut lab, slot("reserved", 1_000));
+    assert!(!lab.said("the slot s1"), "that is how it should be");
+    see(&mut lab, slot("unreserved", 5_000));
+    assert!(lab.said("the slot s1 on p is unreserved"));
+    let condition =
+        |text: &str, lab: &Lab| text.parse::<replab::model::condition::Condition>().unwrap().check(&lab.model).0;
+    assert!(condition("slot_status(s1) = unreserved", &lab) && condition("slot_kept(s1) > 4kB", &lab));
+    see(&mut lab, slot("lost", 9_000));
+    assert!(lab.said("`remove s1`, then `add s1`"));
+    assert!(
+        condition("slot_status(s1) = lost", &lab) && !condition("slot_kept(s1) > 0", &lab),
+        "nothing is kept any more"
+    );
+    let told = lab.model.journal.written();
+    see(&mut lab, slot("lost", 9_000));
+    assert_eq!(lab.model.journal.written(), told);
+}
+
+#[test]
+fn each_fault_is_logged_from_when_to_when() {
+    let mut lab = Lab::live(None);
+    lab.say("cut p s1");
+    lab.done(1, Ok(Happened::Plain));
+    lab.wait_ms(1_500);
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::State(NodeState::Frozen))));
+    lab.say("heal p s1");
+    lab.done(2, Ok(Happened::Plain));
+    let log = &lab.model.fault_log;
+    let kinds: Vec<(&str, bool)> = log.iter().map(|s| (s.kind.as_str(), s.to.is_some())).collect();
+    assert_eq!(kinds, [("cut", true), ("frozen", false)]);
+    let (from, to) = (log[0].from, log[0].to.unwrap());
+    assert!((1_500..1_700).contains(&to.ms_since(from)), "{from:?} {to:?}");
+    let report = replab::report::Report::of(&lab.model).faults;
+    assert_eq!((report[1].what.as_str(), report[1].to_ms), ("s2 is frozen", None));
+}
+
+fn answer(node: &str, wal: u64) -> Answer {
+    Answer { node: name(node), timeline: 1, wal: Lsn(wal) }
+}
+
+fn acts(effects: &[Effect]) -> Vec<&Act> {
+    effects.iter().filter_map(|e| if let Effect::Run(_, act) = e { Some(act) } else { None }).collect()
+}
+
+/// A lab whose detector has seen everybody well.
+fn watched(rule: &str, setting: &str) -> Lab {
+    let mut lab = Lab::live(None);
+    lab.see_all(rule);
+    assert!(matches!(lab.say(setting)[..], [Effect::Probe(Some(_))]));
+    for (node, role) in [("p", Role::Primary), ("s1", Role::Standby), ("s2", Role::Standby)] {
+        lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(100), streams: true }));
+    }
+    lab
+}
+
+fn refuses(lab: &mut Lab) -> Vec<Effect> {
+    lab.msg(Msg::Probed(name("p"), Probe::Refused("refused".into())))
+}
+
+#[test]
+fn a_refused_primary_is_fenced_and_the_most_advanced_takes_over() {
+    let mut lab = watched("FIRST 1 (s1, s2)", "auto-failover on timeout 3s");
+    let effects = refuses(&mut lab);
+    let Act::Canvass { fence, standbys, .. } = acts(&effects)[0] else { panic!("{effects:?}") };
+    assert_eq!((fence, standbys.len()), (&Some(name("p")), 2));
+    assert!(refuses(&mut lab).is_empty(), "one failover at a time");
+    let id = lab.model.next_op - 1;
+    let effects = lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", 90), answer("s2", 100)])));
+    assert!(matches!(&effects[0], Effect::Writer(plan) if plan.paused && plan.target == Some(name("s2"))));
+    let Act::TakeOver { node, rule, followers } = acts(&effects)[0] else { panic!("{effects:?}") };
+    assert_eq!((node, followers), (&name("s2"), &vec![name("s1")]));
+    assert_eq!(rule.as_ref().unwrap().to_string(), "first 1 (s1)", "the rule comes along without its own name");
+    assert_eq!(lab.model.primary, Some(name("p")), "not before it accepts writes");
+    let effects = lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s2"))));
+    assert!(matches!(&effects[0], Effect::Writer(plan) if !plan.paused && plan.target == Some(name("s2"))));
+    lab.msg(Msg::FirstAck(name("s2")));
+    let taken = Taken {
+        timeline: 2,
+        fork: Some(Lsn(100)),
+        names: "FIRST 1 (s1)".into(),
+        missed: vec![],
+        followed: vec![name("s1")],
+    };
+    lab.done(id, Ok(Happened::HandedOver(taken)));
+    assert_eq!(lab.model.node(&name("s1")).unwrap().upstream, Some(name("s2")));
+    assert!(lab.said("from the last good probe to the first acknowledged write (detection"));
+    assert_eq!(lab.model.timelines.iter().map(|t| (t.id, t.parent)).collect::<Vec<_>>(), [(1, None), (2, Some(1))]);
+    assert_eq!(lab.model.unsafe_election, None);
+}
+
+#[test]
+fn an_election_with_too_few_answers_waits_and_says_for_whom() {
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s no-fence");
+    let effects = refuses(&mut lab);
+    assert!(matches!(acts(&effects)[0], Act::Canvass { fence: None, .. }));
+    let id = lab.model.next_op - 1;
+    let effects = lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
+    assert!(matches!(acts(&effects)[0], Act::Canvass { after_ms: 250, .. }), "it asks again");
+    assert!(lab.said("the election waits for s1: 1 of the 2 standbys"));
+    let waiting: replab::model::condition::Condition = "handover = waiting".parse().unwrap();
+    assert!(waiting.check(&lab.model).0);
+    lab.say("auto-failover off");
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
+    assert!(lab.said("failed: automatic failover was switched off") && lab.model.ops.is_empty());
+    // By hand it isn't waited for; with a loss allowed it goes on, and the promise doesn't cover what is lost.
+    lab.say("kill p");
+    lab.done(id + 1, Ok(Happened::Plain));
+    lab.say("failover");
+    lab.done(id + 2, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
+    assert!(lab.said("s1 missing. `failover allow-loss` makes do without"));
+    lab.say("failover allow-loss");
+    let effects = lab.done(id + 3, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
+    assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")));
+    assert!(lab.model.unsafe_election.is_some());
+}
+
+#[test]
+fn moving_the_primary_is_refused_where_it_makes_no_sense() {
+    let mut lab = Lab::live(None);
+    for (text, why) in [
+        ("switchover p", "is a primary already"),
+        ("failover", "is the planned way"),
+        ("fence p", "the only primary"),
+        ("fence s1", "is no primary"),
+        ("rejoin p", "the only one"),
+        ("rejoin s1", "healthy standby"),
+        ("follow all p", "everybody who can follow p does"),
+        ("auto-failover off", "off already"),
+    ] {
+        assert!(lab.say(text).is_empty(), "{text} was let through");
+        assert!(lab.last_words().contains(why), "{text}: {}", lab.last_words());
+    }
+    // Behind a cut that nobody has noticed yet it is as silent as a frozen one.
+    for (id, fault, cure, other) in [(1, "cut p -> s2", "heal", "s1"), (3, "freeze s1", "thaw s1", "s2")] {
+        lab.say(fault);
+        lab.done(id, Ok(Happened::Plain));
+        assert!(lab.say(&format!("switchover {other}")).is_empty(), "{fault}");
+        assert!(lab.last_words().contains("would wait for it until wal_sender_timeout"), "{}", lab.last_words());
+        lab.say(cure);
+        lab.done(id + 1, Ok(Happened::Plain));
+    }
+}
+
+#[test]
+fn promoting_a_laggard_names_who_is_ahead() {
+    let mut lab = Lab::live(None);
+    lab.see("s1", standby(60));
+    lab.say("promote s1");
+    assert!(lab.said("ahead of s1 in the log: s2 by 40 bytes"));
+}
+
+/// A lesson of one step that does these; how that went.
+fn one_step(step: &str, results: &[Result<Happened, String>]) -> bool {
+    let mut lab = Lab::live(Some(&format!("title = \"T\"\nsummary = \"S\"\n[[step]]\n{step}\n")));
+    for (id, result) in (1..).zip(results) {
+        lab.done(id, result.clone());
+    }
+    lab.wait_ms(100);
+    let script = lab.model.script.unwrap();
+    assert!(script.over(), "{step}");
+    script.results[0].ok
+}
+
+#[test]
+fn what_is_to_be_refused_must_be_and_what_may_fail_may() {
+    let (well, badly) = (Ok(Happened::Plain), Err("the node burns".to_owned()));
+    for (step, results, wanted) in [
+        ("do = \"thaw s1\"", vec![], false),
+        ("do = \"thaw s1\"\nrefused = \"not frozen\"", vec![], true),
+        ("do = \"thaw s1\"\nrefused = \"on holiday\"", vec![], false),
+        ("do = \"kill s1\"\nrefused = \"down already\"", vec![well.clone()], false),
+        ("do = \"kill s1\"\nrefused = \"burns\"", vec![badly.clone()], true),
+        ("do = [\"thaw s1\", \"kill s1\", \"kill s2\"]\nmay_fail = true", vec![badly, well], true),
+    ] {
+        assert_eq!(one_step(step, &results), wanted, "{step}");
+    }
+}
+
+fn present(ranges: &[(u64, u64)]) -> NodeReading {
+    let present = [(1, ranges.iter().copied().collect())].into();
+    NodeReading::Rows { present, system_identifier: 7, marker: Some("lab".into()) }
+}
+
+/// s1 takes over from p under this rule (its own, from then on), and holds what these rows are.
+fn taken_over(lab: &mut Lab, by: &str) {
+    let id = lab.model.next_op;
+    lab.say(&format!("promote {by}"));
+    lab.done(id, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+}
+
+fn writes(lab: &mut Lab, first: u64, last: u64) {
+    let range = IdRange { client: 1, first, last };
+    lab.msg(Msg::Tried(vec![range]));
+    lab.msg(Msg::Wrote(vec![(range, Ack::Acked)]));
+}
+
+fn verdict(lab: &mut Lab, primary: &str, ranges: &[(u64, u64)]) -> &'static str {
+    let id = lab.model.next_op;
+    lab.say("verify");
+    lab.done(id, Ok(Happened::Verified(Reading { nodes: [(name(primary), present(ranges))].into() })));
+    lab.model.verification.as_ref().unwrap().verdict.word()
+}
+
+const BOTH: [(&str, &str, u64); 2] = [("s1", "quorum", 100), ("s2", "quorum", 100)];
+
+/// What was acknowledged after the last look at a primary that died stays a question for good, also when the next one has been
+/// looked at; but only where a rule was in force.
+#[test]
+fn unconfirmed_acks_stay_unknown_after_the_handover() {
+    for (rule, wanted) in [("ANY 2 (s1, s2)", "unknown"), ("", "sound")] {
+        let mut lab = Lab::live(None);
+        lab.see("p", primary(rule, &BOTH, 0));
+        lab.see("p", primary(rule, &BOTH, 0));
+        writes(&mut lab, 1, 10);
+        lab.say("kill p");
+        lab.done(1, Ok(Happened::Plain));
+        taken_over(&mut lab, "s1");
+        lab.see("s1", primary("", &[("s2", "async", 100)], 0));
+        lab.see("s1", primary("", &[("s2", "async", 100)], 0));
+        assert_eq!(verdict(&mut lab, "s1", &[(1, 8)]), wanted, "{rule}");
+        assert_eq!(verdict(&mut lab, "s1", &[(1, 10)]), "sound");
+    }
+}
+
+/// A second election right after the first asks those that the second rule lists; they need not have what the first promised.
+#[test]
+fn a_promise_ends_where_a_second_primary_is_lost_at_once() {
+    let rule = "ANY 1 (s1, s2)";
+    for (caught_up, wanted) in [(false, "sound"), (true, "broken")] {
+        let mut lab = Lab::live(None);
+        lab.see("p", primary(rule, &BOTH, 0));
+        lab.see("p", primary(rule, &BOTH, 0));
+        writes(&mut lab, 1, 10);
+        lab.see("p", primary(rule, &BOTH, 0));
+        assert_eq!(replab::model::ledger::count(&lab.model.ledger.promised), 10);
+        lab.say("kill p");
+        lab.done(1, Ok(Happened::Plain));
+        taken_over(&mut lab, "s1");
+        if caught_up {
+            // Every standby has all there was; p is one of them again.
+            for _ in 0..3 {
+                lab.see("s1", primary("ANY 1 (s2)", &[("s2", "quorum", 100), ("p", "async", 100)], 0));
+            }
+        }
+        taken_over(&mut lab, "s2");
+        assert_eq!(verdict(&mut lab, "s2", &[(1, 8)]), wanted, "caught up: {caught_up}");
+    }
+}
+
+/// What chaos does next to bring a lab back.
+#[test]
+fn chaos_heals_first_and_then_brings_back_who_does_not_come() {
+    use replab::chaos::mend;
+    let next = |lab: &Lab, still| mend::next(&lab.model, still).map(|c| c.to_string());
+    let mut lab = Lab::live(None);
+    let whole = |lab: &Lab, since| mend::whole(&lab.model, Stamp(since));
+    assert_eq!((next(&lab, 9_000), whole(&lab, 0)), (None, Ok(())));
+    assert!(whole(&lab, lab.at + 1).unwrap_err().contains("not been looked at"), "what was seen before proves nothing");
+    lab.say("freeze s1");
+    assert_eq!(next(&lab, 0), None, "one thing after another");
+    lab.done(1, Ok(Happened::Plain));
+    assert_eq!(next(&lab, 0).as_deref(), Some("heal"));
+    assert!(whole(&lab, 0).unwrap_err().contains("faults"));
+    lab.say("thaw s1");
+    lab.done(2, Ok(Happened::Plain));
+    assert_eq!(next(&lab, 0), None);
+    // s2 is away, and doesn't come by itself.
+    lab.see("p", primary("", &[("s1", "async", 100)], 0));
+    assert_eq!((next(&lab, 0), next(&lab, mend::STUCK_MS).as_deref()), (None, Some("rejoin s2")));
+    assert!(whole(&lab, 0).unwrap_err().contains("s2 doesn't stream from p: disconnected"));
+    // p is gone, s1 is the primary: p comes back by rejoin alone, and s2 must be told.
+    lab.say("kill p");
+    lab.done(3, Ok(Happened::Plain));
+    assert_eq!(next(&lab, 0).as_deref(), Some("heal"), "the lab's own primary is started");
+    taken_over(&mut lab, "s1");
+    lab.see("s1", primary("", &[], 0));
+    assert_eq!(next(&lab, 0).as_deref(), Some("rejoin p"));
+    // Nor does p wait for a standby that starts.
+    let id = lab.model.next_op;
+    lab.say("kill s2");
+    lab.done(id, Ok(Happened::Plain));
+    assert_eq!(next(&lab, 0).as_deref(), Some("heal"));
+    lab.say("heal");
+    assert_eq!((lab.model.ops.len(), next(&lab, 0).as_deref()), (1, Some("rejoin p")));
+    lab.say("auto-failover on timeout 1s");
+    assert_eq!(next(&lab, 0).as_deref(), Some("auto-failover off"));
+}
+
+/// p is dead, s1 elected and promoted; `followed` are those that were told.
+fn handed_to_s1(lab: &mut Lab, followed: &[&str]) {
+    lab.say("kill p");
+    let id = lab.model.next_op;
+    lab.done(id - 1, Ok(Happened::Plain));
+    lab.say("failover");
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", 100)])));
+    lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
+    let followed = followed.iter().map(|n| name(n)).collect();
+    let taken = Taken { timeline: 2, fork: Some(Lsn(100)), names: String::new(), missed: vec![], followed };
+    lab.done(id, Ok(Happened::HandedOver(taken)));
+}
+
+fn follows(effects: &[Effect]) -> Vec<String> {
+    let told = |act: &Act| match act {
+        Act::Follow { standby, upstream } => Some(format!("{standby} {upstream}")),
+        _ => None,
+    };
+    acts(effects).into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn a_standby_that_was_away_at_a_failover_is_told_when_it_is_back() {
+    let mut lab = Lab::live(None);
+    lab.say("freeze s2");
+    lab.done(1, Ok(Happened::Plain));
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::Unreachable("no answer".into()))));
+    handed_to_s1(&mut lab, &[]);
+    assert!(lab.said("s2 still follows p (it is frozen); it is told to follow s1 as soon as it answers"));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), [""; 0], "it doesn't hear yet");
+    lab.say("thaw s2");
+    let id = lab.model.next_op - 1;
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::State(NodeState::Running))));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), [""; 0], "the last look is the one before it went");
+    lab.see("s2", standby(90));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), [""; 0], "it is still being thawed");
+    lab.done(id, Ok(Happened::Plain));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), ["s2 s1"]);
+    assert!(lab.said("s2 is back and still follows p, which is no primary any more"));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), [""; 0], "once");
+    // What a person says meanwhile holds.
+    let mut lab = Lab::live(None);
+    lab.say("kill s2");
+    lab.done(1, Ok(Happened::Plain));
+    handed_to_s1(&mut lab, &[]);
+    lab.model.nodes[2].upstream = Some(name("s1"));
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::State(NodeState::Running))));
+    lab.see("s2", standby(90));
+    assert_eq!(follows(&lab.msg(Msg::Tick)), [""; 0]);
+    assert!(lab.model.astray.is_empty());
+}
+
+#[test]
+fn two_primaries_are_called_out_and_what_either_choice_costs() {
+    let mut lab = Lab::live(None);
+    assert_eq!(lab.model.split_brain_in_words(), None);
+    lab.say("target p");
+    lab.say("promote s1");
+    let id = lab.model.next_op - 1;
+    lab.done(id, Ok(Happened::Promoted { timeline: 2, fork: Some(Lsn(100)), names: String::new() }));
+    lab.see("p", primary("", &[], 0));
+    lab.see("p", primary("", &[], 0));
+    let told = lab.model.journal.entries().filter(|e| e.text.contains("p is a primary too, beside s1")).count();
+    assert_eq!(told, 1, "once");
+    assert!(lab.model.split_brain_in_words().unwrap().contains("The writer writes to p; the other gets none"));
+    let range = |first, last| IdRange { client: 1, first, last };
+    lab.msg(Msg::Tried(vec![range(1, 20)]));
+    lab.msg(Msg::Wrote(vec![(range(1, 20), Ack::Acked)]));
+    lab.say("verify");
+    let rows = |ranges: &[(u64, u64)]| NodeReading::Rows {
+        present: [(1, ranges.iter().copied().collect())].into(),
+        system_identifier: 7,
+        marker: Some("lab".into()),
+    };
+    let nodes = [(name("p"), rows(&[(1, 15)])), (name("s1"), rows(&[(1, 10), (16, 20)]))].into();
+    lab.done(lab.model.next_op - 1, Ok(Happened::Verified(Reading { nodes })));
+    let words = lab.last_words();
+    assert!(
+        words.contains("two primaries: if p wins, 5 acknowledged writes of s1 are lost; if s1 wins, 5 of p"),
+        "{words}"
+    );
+    assert!(words.contains("only p has 5 rows (1: 11-15); only s1 has 5 rows (1: 16-20)"), "{words}");
+    for condition in ["only_on(p) = 5", "lost_if_it_loses(s1) = 5", "lost = 5"] {
+        let condition: replab::model::condition::Condition = condition.parse().unwrap();
+        assert!(condition.check(&lab.model).0, "{condition}");
+    }
+}
+
+/// Of a node that was just started nothing is known: a former primary may come back as a standby.
+#[test]
+fn a_former_primary_is_no_rival_before_it_has_answered() {
+    let mut lab = Lab::live(None);
+    let state = |s| Msg::Observed(Observation::Node(name("p"), Look::State(s)));
+    lab.say("kill p");
+    lab.done(1, Ok(Happened::Plain));
+    taken_over(&mut lab, "s1");
+    lab.msg(state(NodeState::Running));
+    assert_eq!((lab.model.rivals().count(), lab.model.faults()), (0, vec![]));
+    lab.see("p", standby(100));
+    assert_eq!(lab.model.rivals().count(), 0);
+    lab.see("p", primary("", &[], 0));
+    assert_eq!((lab.model.rivals().count(), lab.model.faults()), (1, vec![Fault::Rival(name("p"))]));
+    assert!(lab.model.fault_log.iter().filter(|f| f.kind == "second-primary").count() == 1);
+}
+
+/// The elected one went down while the others were being told: it is the primary, and nobody followed it.
+#[test]
+fn a_failover_that_broke_off_tells_no_figures() {
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    refuses(&mut lab);
+    let id = lab.model.next_op - 1;
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", 100), answer("s2", 100)])));
+    lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
+    lab.done(id, Err("the database system is shutting down".into()));
+    lab.msg(Msg::FirstAck(name("s1")));
+    assert!(lab.said("failover failed: the database system is shutting down"));
+    assert!(!lab.said("first acknowledged write (detection") && !lab.said("the others followed"));
+    assert_eq!(lab.model.primary, Some(name("s1")));
+}

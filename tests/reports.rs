@@ -1,0 +1,226 @@
+//! The report's forms: as they look, that no text can break out of them, and written by a real run.
+
+mod common;
+
+#[allow(dead_code, reason = "the screens' tests need all of them")]
+#[path = "screens/models.rs"]
+mod models;
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+use replab::model::cluster::LogLine;
+use replab::model::fault_log::FaultSpan;
+use replab::model::history::Point;
+use replab::model::journal::{Tone, Who};
+use replab::model::script::{Script, Step, StepKind, StepResult};
+use replab::model::verdict::Verdict;
+use replab::model::{Logged, Model, Stamp};
+use replab::report::chaos::{ActReport, ChaosReport, RoundReport};
+use replab::report::{ENDINGS, Form, Report};
+use roxmltree::{Document, Node, ParsingOptions};
+
+use common::house::{Ground, House};
+
+fn step(name: &str, kind: StepKind) -> Step {
+    Step::new(name, kind)
+}
+
+fn result(ok: bool, ms: u64, detail: &str) -> StepResult {
+    StepResult { ok, ms, detail: detail.into(), after: 1 }
+}
+
+/// A lesson that ended badly, with charts, a fault and logs; `text` stands wherever a server, a file or a person may put one.
+fn model(text: &str) -> Model {
+    let mut model = models::promoted();
+    let steps = vec![
+        step("say", StepKind::Say("# Read this".into())),
+        step(text, StepKind::Expect { condition: "acked > 0".parse().unwrap(), within_ms: 0, during_ms: 0 }),
+        step("wait", StepKind::Wait { condition: "state(s1) = frozen".parse().unwrap(), within_ms: 5_000 }),
+        step("the rest", StepKind::Pause(1_000)),
+    ];
+    let mut script = Script::new("07-lesson", "A lesson", "What one sees", steps);
+    let evidence = format!("state(s1) = frozen: is only running after 5003 ms; s1 logged last: LOG {text}");
+    script.results =
+        vec![result(true, 0, ""), result(true, 12, "acked > 0: is 48203"), result(false, 5_003, &evidence)];
+    script.at = 4;
+    model.script = Some(script);
+    model.fault_log =
+        vec![FaultSpan { kind: "down".into(), what: format!("p is down {text}"), from: Stamp(190_000_000), to: None }];
+    let line = LogLine { severity: "LOG".into(), text: text.into() };
+    model.nodes[1].logs.push_back(Logged { at: Stamp(191_500_000), line });
+    models::tell(&mut model, 191.0, Who::Lab, Tone::Bad, text, &[text, "p: SELECT 1"]);
+    for n in 0..8 {
+        let stopped = (n == 5).then_some(());
+        model.history.push(Point {
+            at: Stamp(184_000_000 + n * 1_000_000),
+            commits_per_s: 20.0 * n as f64,
+            p50_us: stopped.is_none().then_some(900),
+            p99_us: stopped.is_none().then_some(2_000 * n),
+            oldest_us: 0,
+            behind: vec![(models::name("s1"), 512 * n), (models::name("s2"), 0)],
+        });
+    }
+    model
+}
+
+fn report(model: &Model) -> Report {
+    Report { replab: "VERSION".into(), ..Report::of(model) }
+}
+
+fn text(form: Form, model: &Model) -> String {
+    form.text(&report(model), model)
+}
+
+#[test]
+fn every_form_looks_as_it_should() {
+    let model = model("a <b> & \"c\" \x1b[31m|d|");
+    assert_snapshot!("report_junit", text(Form::Junit, &model));
+    assert_snapshot!("report_markdown", text(Form::Markdown, &model));
+    assert_snapshot!("report_html", text(Form::Html, &model));
+}
+
+fn parsed(page: &str) -> Document<'_> {
+    Document::parse_with_options(page, ParsingOptions { allow_dtd: true, ..ParsingOptions::default() })
+        .unwrap_or_else(|e| panic!("{e}\n{page}"))
+}
+
+fn attribute<'a>(node: Node<'a, '_>, name: &str) -> &'a str {
+    node.attribute(name).unwrap_or_default()
+}
+
+#[test]
+fn junit_tells_what_failed_and_why() {
+    let page = text(Form::Junit, &model("plain"));
+    let document = parsed(&page);
+    let suite = document.descendants().find(|n| n.has_tag_name("testsuite")).unwrap();
+    let numbers = ["tests", "failures", "errors", "skipped"].map(|name| attribute(suite, name));
+    assert_eq!(numbers, ["6", "1", "0", "1"]);
+    let cases: Vec<Node<'_, '_>> = document.descendants().filter(|n| n.has_tag_name("testcase")).collect();
+    assert_eq!(cases.len(), 6, "one for the bring-up, for each step and for the verdict");
+    let failed = cases.iter().find(|n| attribute(**n, "name") == "03 wait: wait").unwrap();
+    let failure = failed.first_element_child().unwrap();
+    let said = failure.text().unwrap();
+    assert!(attribute(failure, "message").contains("state(s1) = frozen: is only running after 5003 ms"));
+    assert!(said.contains("s1 logged last:\n    191.500s LOG plain"), "{said}");
+}
+
+#[test]
+fn a_broken_promise_and_a_lab_that_did_not_start_fail_in_junit() {
+    let mut broken = models::promoted();
+    broken.verification.as_mut().unwrap().verdict = Verdict::Broken(vec!["7 writes".into()]);
+    let page = text(Form::Junit, &broken);
+    let failure =
+        parsed(&page).descendants().find(|n| n.has_tag_name("failure")).map(|n| attribute(n, "message").to_owned());
+    assert_eq!(failure.as_deref(), Some("7 writes"));
+    let page = text(Form::Junit, &models::failed());
+    let document = parsed(&page);
+    let error = document.descendants().find(|n| n.has_tag_name("error")).unwrap();
+    assert!(attribute(error, "message").contains("postgres:18 is not on this machine"));
+}
+
+#[test]
+fn a_failed_round_of_chaos_is_in_every_form() {
+    let model = models::loaded();
+    let act = ActReport { at_ms: 2_000, command: "kill p".into(), ms: 30, outcome: "done".into(), why: None };
+    let round = |number, verdict: &str| RoundReport {
+        number,
+        rule: "FIRST 1 (s1)".into(),
+        level: "on".into(),
+        kinds: vec!["kill".into()],
+        acts: vec![act.clone()],
+        verdict: Some(verdict.into()),
+        ..RoundReport::default()
+    };
+    let chaos = ChaosReport {
+        seed: 7,
+        rounds: vec![round(1, "sound"), round(2, "broken")],
+        failure: Some("round 2: the verdict is broken".into()),
+        ..ChaosReport::default()
+    };
+    let report = Report { chaos: Some(chaos), ..report(&model) };
+    for (_, form) in ENDINGS {
+        let page = form.text(&report, &model);
+        assert!(page.contains("the verdict is broken") && page.contains("kill p"), "{form:?}\n{page}");
+    }
+    let page = Form::Junit.text(&report, &model);
+    let document = parsed(&page);
+    let failed: Vec<&str> = document
+        .descendants()
+        .filter(|n| n.has_tag_name("failure"))
+        .map(|n| attribute(n.parent_element().unwrap(), "name"))
+        .collect();
+    assert_eq!(failed, ["round 2 of seed 7: kill"]);
+}
+
+/// The elements of a page, in order: what a text must not change.
+fn skeleton(page: &str) -> Vec<String> {
+    parsed(page).descendants().filter(Node::is_element).map(|n| n.tag_name().name().to_owned()).collect()
+}
+
+proptest! {
+    /// Whatever a server logs: the page is well-formed, has the same elements, holds no control character, and the text is in it.
+    #[test]
+    fn no_text_becomes_markup(evil in "(\\PC|[<>&\"'\\\\|`*_\\[\\]\\x00-\\x1f\\x7f\u{202e}\u{fffe}]|</td>|<!--|]]>|<script>){1,40}") {
+        let (model, plain) = (model(&evil), model("plain"));
+        for form in [Form::Junit, Form::Html] {
+            let page = text(form, &model);
+            prop_assert_eq!(skeleton(&page), skeleton(&text(form, &plain)));
+            let bad = page.chars().find(|c| (c.is_control() && *c != '\n') || u32::from(*c) == 0x202e);
+            prop_assert_eq!(bad, None);
+        }
+        let page = text(Form::Markdown, &model);
+        prop_assert!(!page.contains('<') && !page.contains('>'));
+        prop_assert_eq!(page.lines().count(), text(Form::Markdown, &plain).lines().count());
+    }
+}
+
+/// What a browser would load from elsewhere, or run.
+#[test]
+fn the_page_needs_nothing_beside_it() {
+    let page = text(Form::Html, &model("plain"));
+    let document = parsed(&page);
+    for node in document.descendants().filter(Node::is_element) {
+        let name = node.tag_name().name();
+        assert!(!["script", "link", "img", "iframe", "object", "embed", "base"].contains(&name), "{name}");
+        for attribute in node.attributes() {
+            assert!(
+                !["src", "href"].contains(&attribute.name()) && !attribute.name().starts_with("on"),
+                "{attribute:?}"
+            );
+        }
+    }
+    assert!(!page.contains("url(") && !page.contains("@import"));
+    let charts = document.descendants().filter(|n| n.has_tag_name("figure")).count();
+    assert_eq!(charts, 3, "lag, latency and throughput");
+    let lines = document.descendants().filter(|n| n.has_tag_name("polyline"));
+    assert!(lines.filter(|n| attribute(*n, "points").contains(' ')).count() >= 4);
+}
+
+/// A lesson played for real, all four forms at once; and replayed, the same again.
+#[test]
+fn a_real_run_writes_every_form() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (recording, mut words) =
+        (path("lesson.replab"), vec!["play".to_owned(), "01".to_owned(), "--headless".to_owned()]);
+    words.extend(ENDINGS.iter().flat_map(|(ending, _)| ["--report".to_owned(), path(&format!("out.{ending}"))]));
+    words.extend(["--record".to_owned(), recording.clone()]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let played = house.replab(&words).output().unwrap();
+    assert!(played.status.success(), "{played:?}");
+    let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+    let json: Report = serde_json::from_str(&read("out.json")).unwrap();
+    let junit = read("out.xml");
+    let cases = parsed(&junit).descendants().filter(|n| n.has_tag_name("testcase")).count();
+    assert_eq!(cases, json.steps.len() + 2);
+    assert!(!junit.contains("<failure"), "{junit}");
+    let html = read("out.html");
+    assert_eq!(parsed(&html).descendants().filter(|n| n.has_tag_name("figure")).count(), 3);
+    assert!(html.contains("Verdict: sound") && read("out.md").contains("**Verdict: sound**"));
+
+    let again = path("again.html");
+    let replayed = house.replab(&["replay", &recording, "--headless", "--report", &again]).output().unwrap();
+    assert!(replayed.status.success(), "{replayed:?}");
+    assert_eq!(read("again.html"), html);
+}

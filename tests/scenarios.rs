@@ -1,0 +1,120 @@
+//! Every shipped lesson, played by the real program on real PostgreSQL: in Docker on 17 and 18, and as processes.
+//!
+//! A lesson takes 10 to 30 seconds, so they are spread: each is played in one of the three places, in turn, and those that speak
+//! of what differs between versions on 17 and 18 both. `REPLAB_LESSONS=all` plays every lesson in every place.
+
+#[allow(dead_code)]
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use replab::recording::Reel;
+use replab::report::Report;
+use replab::scenario::SHIPPED;
+
+/// Lessons whose point is that acknowledged writes are lost.
+const LOSE: &[&str] = &["07-async-failover-loses", "22-the-old-primary-diverged"];
+
+/// Lessons that quote logs, messages or views that a new version may change.
+const BOTH: &[&str] = &["18-a-report-freezes-writes", "22-the-old-primary-diverged", "34-what-a-quiet-primary-hides"];
+
+/// Plays one lesson and returns its report; panics with what the program said when it doesn't go as the lesson says.
+fn play(lesson: &str, place: &[&str]) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, recording) = (folder.path().join("report.json"), folder.path().join("lesson.replab"));
+    let out = Command::new(env!("CARGO_BIN_EXE_replab"))
+        .args(["play", lesson, "--headless", "--report"])
+        .arg(&file)
+        .arg("--record")
+        .arg(&recording)
+        .args(place)
+        .output()
+        .unwrap();
+    let said = format!("{}\n{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{lesson} {place:?}: {}\n{said}", out.status);
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(report.expectations.failed, 0, "{said}");
+    assert!(report.expectations.passed > 0, "a lesson that expects nothing proves nothing");
+    assert_eq!(report.verdict, "sound", "{said}");
+    assert_eq!(report.writes.lost > 0, LOSE.contains(&lesson), "{said}");
+    assert_eq!(report.steps.len(), replab::scenario::load(lesson).unwrap().script.steps.len());
+    assert_eq!(serde_json::to_value(replayed(&recording)).unwrap(), serde_json::to_value(&report).unwrap(), "{said}");
+    report
+}
+
+/// The report of a recording: made again from the messages alone.
+fn replayed(recording: &Path) -> Report {
+    let (reel, model) = Reel::load(&std::fs::read(recording).unwrap()).unwrap();
+    assert_eq!(reel.damage, None);
+    Report::of(&model)
+}
+
+/// The lessons of one of the three places.
+fn share(place: usize) -> Vec<&'static str> {
+    let all = std::env::var("REPLAB_LESSONS").is_ok_and(|which| which == "all");
+    let here = |(n, lesson): &(usize, &str)| all || n % 3 == place || (place < 2 && BOTH.contains(lesson));
+    SHIPPED.iter().map(|(lesson, _)| *lesson).enumerate().filter(here).map(|(_, lesson)| lesson).collect()
+}
+
+#[test]
+fn every_lesson_has_its_place() {
+    let played: Vec<&str> = (0..3).flat_map(share).collect();
+    assert!(SHIPPED.iter().all(|(lesson, _)| played.contains(lesson)));
+    assert!(BOTH.iter().all(|b| SHIPPED.iter().any(|(lesson, _)| lesson == b)), "a lesson has another name now");
+}
+
+fn play_all(lessons: &[&str], place: &[&str], version: &str) {
+    for lesson in lessons {
+        let report = play(lesson, place);
+        assert!(report.postgres.starts_with(version), "{} is not {version}", report.postgres);
+    }
+}
+
+#[tokio::test]
+async fn the_lessons_pass_in_docker_on_17() {
+    if common::images::ground_or_skip(17).await.is_some() {
+        play_all(&share(0), &["--runtime", "docker", "--image", "replab/postgres:17"], "17.");
+    }
+}
+
+#[tokio::test]
+async fn the_lessons_pass_in_docker_on_18() {
+    if common::images::ground_or_skip(18).await.is_some() {
+        play_all(&share(1), &["--runtime", "docker", "--image", "replab/postgres:18"], "18.");
+    }
+}
+
+#[test]
+fn the_lessons_pass_as_processes() {
+    if common::pgserver::programs_or_skip().is_some() {
+        play_all(&share(2), &["--runtime", "process"], "");
+    }
+}
+
+/// A file from elsewhere: its SQL reaches no program, no file, no setting of the server and no row of the books.
+#[test]
+fn the_sql_of_a_lesson_reaches_no_further_than_the_labs_database() {
+    if common::pgserver::programs_or_skip().is_none() {
+        return;
+    }
+    let refused = [
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "ALTER SYSTEM SET archive_command = 'true'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SET ROLE replab",
+        "SET SESSION AUTHORIZATION replab",
+        "UPDATE replab.writes SET seq = 0",
+        "CREATE ROLE me SUPERUSER",
+    ];
+    let step = |sql: &str| format!("[[step]]\nsql = \"{sql}\"\non = \"p\"\nerror = \"42501\"\n");
+    let allowed = "[[step]]\nsql = \"CREATE TABLE mine AS SELECT 1\"\non = \"p\"\n[[step]]\ndo = \"sql p SELECT count(*) FROM pg_authid\"\n\
+         [[step]]\nexpect = \"sqlstate = 42501\"\n";
+    let steps: String = refused.iter().map(|sql| step(sql)).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("foreign.toml");
+    let head = "title = \"T\"\nsummary = \"S\"\n[cluster]\nstandbys = 0\n";
+    std::fs::write(&file, format!("{head}{steps}{allowed}")).unwrap();
+    let report = play(file.to_str().unwrap(), &["--runtime", "process"]);
+    assert_eq!(report.expectations.passed, refused.len() + 1);
+}

@@ -1,0 +1,129 @@
+//! What slots keep, and the room on the disk: as the lab says it and as `psql` and `df` do, on real PostgreSQL.
+
+mod common;
+
+use std::process::Command;
+
+use common::stage::{Stage, name};
+use replab::model::condition::Condition;
+use replab::model::journal::Entry;
+use replab::model::msg::WriterPlan;
+use replab::model::slots::Slot;
+use replab::model::standing::Link;
+use replab::model::{Model, Node};
+use replab::runtime::Runtime;
+
+everywhere! { WriterPlan::default();
+    a_slot_from_reserved_to_lost
+    a_low_disk_holds_the_writer
+    an_unreserved_slot_can_go_back
+}
+
+fn s1(model: &Model) -> &Node {
+    model.node(&name("s1")).unwrap()
+}
+
+fn slot(model: &Model) -> Option<Slot> {
+    model.slot_of(s1(model))
+}
+
+async fn until_status<R: Runtime>(stage: &mut Stage<R>, status: &str) {
+    let condition: Condition = format!("slot_status(s1) = {status}").parse().unwrap();
+    stage.until_so(&condition.text, |m| condition.check(m).0).await;
+    let sql = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 's1'";
+    assert_eq!(stage.psql("p", sql).await, status, "PostgreSQL's own word");
+}
+
+/// So many megabytes of WAL that dirty no page, so that a checkpoint takes no time.
+async fn wal<R: Runtime>(stage: &mut Stage<R>, megabytes: u32) {
+    let sql = format!(
+        "SELECT count(pg_logical_emit_message(false, 'replab', repeat('x', 1000000))) FROM generate_series(1, {megabytes})"
+    );
+    stage.psql("p", &sql).await;
+}
+
+async fn a_slot_from_reserved_to_lost<R: Runtime>(mut stage: Stage<R>) {
+    for setting in ["wal_keep_size 0", "max_wal_size 32MB"] {
+        stage.command(&format!("set {setting}")).await;
+    }
+    until_status(&mut stage, "reserved").await;
+    assert_eq!(slot(stage.model()).and_then(|s| s.limit), None, "PostgreSQL's default is no limit");
+    stage.command("stop s1").await;
+    wal(&mut stage, 45).await;
+    until_status(&mut stage, "extended").await;
+    stage.until_so("all that is kept", |m| slot(m).and_then(|s| s.kept()) > Some(40 << 20)).await;
+    stage.command("set max_slot_wal_keep_size 64MB on p").await;
+    stage.until_so("the limit", |m| slot(m).and_then(|s| s.limit) == Some(64 << 20)).await;
+    // Each checkpoint resets the count of what was written since, so that the server starts none itself here.
+    stage.psql("p", "CHECKPOINT").await;
+    wal(&mut stage, 12).await;
+    until_status(&mut stage, "extended").await;
+    stage.psql("p", "CHECKPOINT").await;
+    wal(&mut stage, 12).await;
+    until_status(&mut stage, "unreserved").await;
+    stage.psql("p", "CHECKPOINT").await;
+    until_status(&mut stage, "lost").await;
+    assert_eq!(slot(stage.model()).and_then(|s| s.kept()), None, "it keeps nothing any more");
+    assert!(stage.journal().contains("the slot s1 on p is lost"), "{}", stage.journal());
+    rebuilt(&mut stage).await;
+    stage.close().await;
+}
+
+/// s1 can't stream any more; made anew it does.
+async fn rebuilt<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("start s1").await;
+    let refused = ["has already been removed", "can no longer access replication slot", "can no longer get changes"];
+    let said = |n: &Node| n.logs.iter().any(|l| refused.iter().any(|r| l.line.text.contains(r)));
+    stage.until_so("s1 to be refused", |m| said(s1(m))).await;
+    assert_eq!(stage.model().rung(s1(stage.model())).link, Link::Disconnected);
+    stage.command("remove s1").await;
+    stage.command("add s1").await;
+    stage.until_so("s1 to stream", |m| m.rung(s1(m)).link == Link::Connected("streaming".into())).await;
+    until_status(stage, "reserved").await;
+}
+
+/// What `df` says of the disk that holds the test's folders, and here the engine's too.
+fn df() -> u64 {
+    let out = Command::new("df").args(["--output=avail", "-B1"]).arg(env!("CARGO_TARGET_TMPDIR")).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).lines().last().unwrap().trim().parse().unwrap()
+}
+
+async fn a_low_disk_holds_the_writer<R: Runtime>(mut stage: Stage<R>) {
+    let free = stage.until("a look at the disk", |m| m.disk_free).await;
+    println!("free: {free}, by df: {}", df());
+    assert!(free.abs_diff(df()) < 4 << 30, "others write here too, but not that much");
+    stage.until_so("acked writes", |m| m.ledger.counts().acked > 10).await;
+    // More than any disk has.
+    stage.session.model.disk_floor = 1 << 60;
+    stage.until_so("the writer to be held", |m| m.disk_low).await;
+    stage.until_so("nothing under way", |m| m.ledger.counts().pending == 0 && m.writer.pulse.commits == 0).await;
+    let rows = stage.psql("p", "SELECT count(*) FROM replab.writes").await;
+    assert!(stage.try_command("write 3").await.unwrap_err().contains("make room first"));
+    stage.command("rate max").await;
+    let seen = stage.model().now;
+    stage.until_so("a second", |m| m.now.ms_since(seen) > 1_000).await;
+    assert_eq!(stage.psql("p", "SELECT count(*) FROM replab.writes").await, rows, "it writes nothing");
+    stage.session.model.disk_floor = 1 << 20;
+    let acked = stage.model().ledger.counts().acked;
+    stage.until_so("acked writes again", |m| m.ledger.counts().acked > acked + 10).await;
+    let told: Vec<&Entry> = stage.model().journal.entries().filter(|e| e.text.contains("free")).collect();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    stage.close().await;
+}
+
+/// docs/facts.md, "Slots": below max_wal_size no limit ever shows extended, and unreserved can go back.
+async fn an_unreserved_slot_can_go_back<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("set wal_keep_size 0").await;
+    stage.command("set max_slot_wal_keep_size 16MB").await;
+    until_status(&mut stage, "reserved").await;
+    stage.command("stop s1").await;
+    for _ in 0..6 {
+        wal(&mut stage, 4).await;
+    }
+    until_status(&mut stage, "unreserved").await;
+    assert!(!stage.journal().contains("extended"), "{}", stage.journal());
+    stage.command("start s1").await;
+    stage.until_so("s1 to stream", |m| m.rung(s1(m)).link == Link::Connected("streaming".into())).await;
+    until_status(&mut stage, "reserved").await;
+    stage.close().await;
+}

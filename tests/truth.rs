@@ -1,0 +1,245 @@
+//! What the lab says of lost writes, held against an independent reader: `psql` on the same servers and a plain count, on
+//! real PostgreSQL.
+
+mod common;
+
+use std::collections::HashSet;
+
+use common::stage::{Stage, name};
+use replab::model::Model;
+use replab::model::command::Rate;
+use replab::model::msg::WriterPlan;
+use replab::report::Report;
+use replab::runtime::Runtime;
+
+type Id = (u32, u64);
+
+fn flat_out() -> WriterPlan {
+    WriterPlan { clients: 8, rate: Rate::Max, ..WriterPlan::default() }
+}
+
+everywhere! { flat_out();
+    what_a_cut_loses
+    what_a_frozen_standby_loses
+    a_synchronous_rule_loses_nothing
+    waits_that_were_cancelled_are_lost
+    an_emptied_rule_loses
+    a_crash_alone_loses_what_was_not_flushed
+}
+
+/// The writer of lesson 07.
+fn lessons_writer() -> WriterPlan {
+    replab::scenario::load("07").unwrap().writer
+}
+
+everywhere! { lessons_writer();
+    what_lesson_07_says
+}
+
+/// The acknowledged ids, read from the report as docs/report-format.md has it.
+fn acked_ids(report: &str) -> HashSet<Id> {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let mut ids = HashSet::new();
+    for (client, ranges) in report["acked_ids"].as_object().unwrap() {
+        for range in ranges.as_array().unwrap() {
+            let (first, last) = (range[0].as_u64().unwrap(), range[1].as_u64().unwrap());
+            ids.extend((first..=last).map(|seq| (client.parse().unwrap(), seq)));
+        }
+    }
+    ids
+}
+
+/// What is in the table on a node, as `psql` prints it.
+async fn rows<R: Runtime>(stage: &mut Stage<R>, node: &str) -> HashSet<Id> {
+    let text = stage.psql(node, "SELECT client, seq FROM replab.writes").await;
+    let row = |line: &str| {
+        let (client, seq) = line.split_once('|')?;
+        Some((client.parse().ok()?, seq.parse().ok()?))
+    };
+    text.lines().map(|line| row(line).unwrap_or_else(|| panic!("{line:?} is no row"))).collect()
+}
+
+fn acked(model: &Model) -> u64 {
+    model.ledger.counts().acked
+}
+
+/// So many more acknowledged writes.
+async fn writes_go_on<R: Runtime>(stage: &mut Stage<R>, count: u64) {
+    let before = acked(stage.model());
+    stage.until_so("writes", |m| acked(m) >= before + count).await;
+}
+
+/// p dies and s1 is promoted; the writer rests, everything is read and judged.
+async fn fail_over<R: Runtime>(stage: &mut Stage<R>, before_promotion: &[&str]) -> Report {
+    stage.command("kill p").await;
+    for command in before_promotion {
+        stage.command(command).await;
+    }
+    stage.command("promote s1").await;
+    writes_go_on(stage, 100).await;
+    judge(stage).await
+}
+
+async fn judge<R: Runtime>(stage: &mut Stage<R>) -> Report {
+    stage.rest().await;
+    stage.command("verify").await;
+    let report = Report::of(stage.model());
+    assert_eq!(report.verdict, "sound", "{:?}", report.findings);
+    report
+}
+
+/// The lab's count and the reader's: the same.
+async fn agree<R: Runtime>(stage: &mut Stage<R>, report: &Report) -> HashSet<Id> {
+    agree_on(stage, "s1", report).await
+}
+
+async fn agree_on<R: Runtime>(stage: &mut Stage<R>, primary: &str, report: &Report) -> HashSet<Id> {
+    let acked = acked_ids(&report.json());
+    assert_eq!(acked.len() as u64, report.writes.acked + report.writes.acked_with_warning);
+    let there = rows(stage, primary).await;
+    let lost: HashSet<Id> = acked.difference(&there).copied().collect();
+    println!(
+        "{} acked, {} lost, {} unknown; the reader: {} lost",
+        acked.len(),
+        report.writes.lost,
+        report.writes.unknown,
+        lost.len()
+    );
+    assert_eq!(report.writes.lost, lost.len() as u64, "the lab and the reader differ");
+    lost
+}
+
+/// What s2 got before it was cut off, or while s1 was frozen, is stranded there.
+async fn held_by_s2<R: Runtime>(stage: &mut Stage<R>, report: &Report, lost: &HashSet<Id>) {
+    let held = rows(stage, "s2").await;
+    assert_eq!(report.writes.stranded, lost.iter().filter(|id| held.contains(id)).count() as u64);
+}
+
+/// The lost writes are found again on the old primary, as soon as that answers.
+async fn stranded_on_p<R: Runtime>(stage: &mut Stage<R>, lost: &HashSet<Id>) {
+    stage.command("start p").await;
+    let report = judge(stage).await;
+    let there = rows(stage, "p").await;
+    let stranded = lost.iter().filter(|id| there.contains(id)).count() as u64;
+    assert_eq!((report.writes.lost, report.writes.stranded), (lost.len() as u64, stranded));
+    assert_eq!(stranded, lost.len() as u64, "p had acknowledged them all, so it must hold them");
+}
+
+async fn what_a_cut_loses<R: Runtime>(mut stage: Stage<R>) {
+    writes_go_on(&mut stage, 1_000).await;
+    stage.command("cut p s1").await;
+    stage.command("cut p s2").await;
+    writes_go_on(&mut stage, 2_000).await;
+    let report = fail_over(&mut stage, &[]).await;
+    assert!(report.writes.lost > 1_000, "the link was cut, and only {} are lost", report.writes.lost);
+    let lost = agree(&mut stage, &report).await;
+    held_by_s2(&mut stage, &report, &lost).await;
+    stranded_on_p(&mut stage, &lost).await;
+    stage.close().await;
+}
+
+async fn what_a_frozen_standby_loses<R: Runtime>(mut stage: Stage<R>) {
+    writes_go_on(&mut stage, 1_000).await;
+    stage.command("freeze s1").await;
+    // What fits into sockets on the way still arrives after the primary's death: they are filled first.
+    stage.psql("p", "CREATE TABLE filler AS SELECT g, repeat('x', 1000) AS x FROM generate_series(1, 40000) g").await;
+    writes_go_on(&mut stage, 1_000).await;
+    let report = fail_over(&mut stage, &["thaw s1"]).await;
+    assert!(report.writes.lost > 0, "s1 was frozen while 1000 writes were acknowledged");
+    let lost = agree(&mut stage, &report).await;
+    held_by_s2(&mut stage, &report, &lost).await;
+    stranded_on_p(&mut stage, &lost).await;
+    stage.close().await;
+}
+
+async fn a_synchronous_rule_loses_nothing<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("sync first 1 (s1)").await;
+    writes_go_on(&mut stage, 1_000).await;
+    stage.command("cut p s1").await;
+    stage.until_so("all clients wait", |m| m.waiting().len() == 8).await;
+    let report = fail_over(&mut stage, &[]).await;
+    assert_eq!((report.writes.lost, report.writes.acked_with_warning), (0, 0));
+    assert!(report.writes.unknown >= 8, "those that waited got no answer: {:?}", report.writes);
+    assert!(agree(&mut stage, &report).await.is_empty());
+    let unknown = &stage.model().ledger.unknown;
+    assert_eq!(unknown.values().map(replab::model::ranges::Ranges::count).sum::<u64>(), report.writes.unknown);
+    assert_eq!(stage.model().primary, Some(name("s1")));
+    stage.close().await;
+}
+
+/// Commits that wait behind a cut.
+async fn all_wait_behind_a_cut<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("sync first 1 (s1)").await;
+    writes_go_on(stage, 500).await;
+    stage.command("cut p | s1 s2").await;
+    stage.until_so("all clients wait", |m| m.waiting().len() == 8).await;
+}
+
+async fn waits_that_were_cancelled_are_lost<R: Runtime>(mut stage: Stage<R>) {
+    all_wait_behind_a_cut(&mut stage).await;
+    for more in 1..=5 {
+        stage.command("cancel").await;
+        stage.until_so("acks with a warning", |m| m.ledger.counts().acked_with_warning >= 8 * more).await;
+        stage.until_so("all clients wait", |m| m.waiting().len() == 8).await;
+    }
+    let report = fail_over(&mut stage, &[]).await;
+    let lost = agree(&mut stage, &report).await;
+    let warned = stage.model().ledger.warned.clone();
+    let is_warned = |(client, seq): &Id| warned.get(client).is_some_and(|set| set.contains(*seq));
+    // What waited first may have been on its way already: it arrives, and only its confirmation is cut.
+    assert!(lost.len() >= 32 && lost.iter().all(is_warned), "{} lost", lost.len());
+    assert_eq!(stage.model().verification.as_ref().unwrap().lost_warned, lost.len() as u64);
+    stage.close().await;
+}
+
+async fn an_emptied_rule_loses<R: Runtime>(mut stage: Stage<R>) {
+    all_wait_behind_a_cut(&mut stage).await;
+    stage.command("sync off").await;
+    writes_go_on(&mut stage, 1_000).await;
+    let report = fail_over(&mut stage, &[]).await;
+    assert!(agree(&mut stage, &report).await.len() >= 1_000);
+    assert_eq!(report.writes.acked_with_warning, 0, "nobody was warned");
+    stage.close().await;
+}
+
+/// So many crashes don't all lose nothing under `off`.
+const CRASHES: usize = 8;
+
+/// No failover at all: with `off` a crash loses what was acknowledged and not flushed yet, with `on` nothing.
+async fn a_crash_alone_loses_what_was_not_flushed<R: Runtime>(mut stage: Stage<R>) {
+    writes_go_on(&mut stage, 1_000).await;
+    stage.command("kill p").await;
+    stage.command("start p").await;
+    writes_go_on(&mut stage, 100).await;
+    let report = judge(&mut stage).await;
+    assert_eq!(report.writes.lost, 0, "every one was flushed before it was acknowledged");
+    assert!(agree_on(&mut stage, "p", &report).await.is_empty());
+    stage.command("commit off").await;
+    // What the server had just written out when it was killed is there: not every crash loses something.
+    for _ in 0..CRASHES {
+        stage.command("resume").await;
+        writes_go_on(&mut stage, 5_000).await;
+        stage.command("kill p").await;
+        stage.command("start p").await;
+        writes_go_on(&mut stage, 100).await;
+        let report = judge(&mut stage).await;
+        if !agree_on(&mut stage, "p", &report).await.is_empty() {
+            stage.close().await;
+            return;
+        }
+    }
+    panic!("8 writers flat out, and the last moment before {CRASHES} crashes was flushed?");
+}
+
+/// The lesson is played to its end; what its report says is lost, `psql` misses too.
+async fn what_lesson_07_says<R: Runtime>(mut stage: Stage<R>) {
+    stage.session.model.script = Some(replab::scenario::load("07").unwrap().script);
+    stage.until_so("the lesson's end", |m| m.script.as_ref().is_some_and(replab::model::script::Script::over)).await;
+    let report = Report::of(stage.model());
+    assert!(report.steps.iter().all(|s| s.ok), "{:#?}", report.steps);
+    let kept = report.steps.iter().find(|s| s.detail.starts_with("lost = 0: is 0"));
+    assert!(kept.is_some(), "under FIRST 1 nothing is lost");
+    let lost = agree(&mut stage, &report).await;
+    assert!(lost.len() >= 100, "{} lost", lost.len());
+    stage.close().await;
+}
