@@ -35,9 +35,27 @@ async fn files(bench: &mut Bench) -> Run<()> {
         format!("{head}[[step]]\nsay = \"{}\"\n", "x".repeat((1 << 20) - 100)),
         format!("{head}{}", "[[x]]\n".repeat((1 << 20) / 6 - 100)),
         format!("{head}[[step]]\nexpect = \"{}\"\n", "(".repeat((1 << 20) - 100)),
+        format!("{head}[[step]]\npause = \"1s\"\nrepeat = 1000\nnote = \"{}\"\n", "x".repeat((1 << 20) - 200)),
+        format!("{head}[vars]\na = \"{}\"\n[[step]]\nsay = \"${{n}}\"\nrepeat = 1000\n", "x".repeat((1 << 20) - 200)),
+        format!("{head}[vars]\n{}[[step]]\nsay = \"${{q}}${{n}}\"\nrepeat = 1000\n", numbered("v", "= 1\n", 90_000)),
+        format!("{head}[settings]\n{}", numbered("wal_levle", "= 1\n", 60_000)),
+        format!("{head}[[step]]\ndo = [{}]\n", numbered("\"frezze s", "\",\n", 60_000)),
+        format!("{head}[[step]]\ndo = [{}]\n", numbered("\"freeze s", "\",\n", 60_000)),
+        format!("{head}[[step]]\nsay = \"x\"\n{}", numbered("sya", "= 1\n", 90_000)),
+        format!("{head}{}", "[[step]]\ndo=\"x\"\n".repeat(60_000)),
+        format!("{head}{}", "[[step]]\nexpect=\"wating(s9) > 0\"\n".repeat(30_000)),
+        format!("{head}{}", numbered("[[cluster.node]]\nfollows = \"p\"\nname = \"s", "\"\n", 20_000)),
+        format!("{head}[[step]]\nsql = \"SELECT 1\"\non = \"p\"\nrows = [{}]\n", "[\"${x}\"],".repeat(100_000)),
+        format!("{head}[[step]]\nsay = \"{}\"\n", "\\u001b".repeat(150_000)),
+        format!("{head}[[step]]\nsay = \"x\"\nhint = [{}]\n", "\"\",".repeat(300_000)),
     ];
     slowest(bench, "files at the limits", limits.into_iter());
     Ok(())
+}
+
+/// So many lines `FIRST N LAST`.
+fn numbered(first: &str, last: &str, count: usize) -> String {
+    (0..count).map(|n| format!("{first}{n}{last}")).collect()
 }
 
 fn slowest(bench: &mut Bench, case: &str, texts: impl Iterator<Item = String>) {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use color_eyre::eyre::Result;
+use color_eyre::eyre::{Result, eyre};
 
 use crate::cli::{Cli, Common, ImageVerb, Verb, exit};
 use crate::keys::QuitHow;
@@ -245,22 +245,25 @@ async fn on_screen<R: Runtime>(
         Ok(Left::Gone | Left::Signal(_)) => manner.keep,
         Err(_) => false,
     };
-    leave(session, kept && live).await?;
+    let closed = leave(session, kept && live).await;
     plain::write_pages(&pages)?;
+    closed?;
     Ok(match left? {
         Left::Quit(_) | Left::Gone => exit::OK,
         Left::Signal(code) => code,
     })
 }
 
-/// Ends the lab: all of it, or all but its servers.
-async fn leave<R: Runtime>(session: Session<R>, keep: bool) -> Result<()> {
-    if !keep {
-        return session.close().await;
+/// Ends the lab: all of it, or all but its servers. An error is also that a recording isn't whole; the lab is gone all the same.
+async fn leave<R: Runtime>(mut session: Session<R>, keep: bool) -> Result<()> {
+    let cut_short = session.end_recording();
+    if keep {
+        let lines = session.keep(setup::kept()?).await?;
+        plain::print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
+    } else {
+        session.close().await?;
     }
-    let lines = session.keep(setup::kept()?).await?;
-    plain::print(&lines.iter().map(|l| format!("{l}\n")).collect::<String>())?;
-    Ok(())
+    cut_short.map_or(Ok(()), |why| Err(eyre!(why)))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8> {

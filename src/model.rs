@@ -291,6 +291,9 @@ pub struct Model {
     pub history: History,
     /// The lesson, if one plays.
     pub script: Option<Script>,
+    /// The lesson that was left, and can be come back to.
+    #[serde(default)]
+    pub set_aside: Option<Script>,
 }
 
 impl Model {

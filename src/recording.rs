@@ -1,7 +1,7 @@
 //! A lab's whole history as a file: the stream of messages, from which `update` makes the same model again.
 //!
 //! A recording is a row of gzip members, so `zcat FILE` shows it. The first holds the [`Header`], each other one some seconds of
-//! messages, a line each: `[microseconds, message]`. Every member carries its own checksum: what comes before a damaged
+//! messages, a line each: `[microseconds, message]`; an empty one is the end. Every member carries its own checksum: what comes before a damaged
 //! place can always be read. Knows no files and no clock.
 
 use std::io::{Read as _, Write as _};
@@ -102,6 +102,12 @@ pub fn head(header: &Header) -> Vec<u8> {
     let mut line = serde_json::to_vec(header).unwrap_or_else(|e| unreachable!("a header is plain data: {e}"));
     line.push(b'\n');
     pack(&line, Compression::default())
+}
+
+/// The last member of a recording that came to its own end: an empty one. Without it the lab still runs, or replab was killed, or
+/// the file was cut off, be it exactly between two parts.
+pub fn tail() -> Vec<u8> {
+    pack(&[], Compression::default())
 }
 
 /// Why a file can't be replayed at all.

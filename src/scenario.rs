@@ -2,6 +2,8 @@
 //!
 //! The shipped lessons are embedded in the binary; a lesson is named by its number, its file name or a path.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::model::msg::{Topology, WriterPlan};
@@ -148,13 +150,21 @@ pub fn load_topology(path: &Path) -> Result<Topology, LoadError> {
 /// Files larger than this are no lessons.
 const SIZE_MAX: u64 = 1024 * 1024;
 
+/// Reads at most what a lesson may have, so that a device or a pipe without an end is refused like a file that is too large.
 fn read(path: &Path) -> Result<String, LoadError> {
-    let unreadable = |why: String| LoadError::Unreadable { path: path.display().to_string(), why };
-    let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-    if size > SIZE_MAX {
-        return Err(unreadable(format!("{size} bytes are more than a lesson may have (1 MiB)")));
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let whole = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+    whole.map_err(|e| LoadError::Unreadable { path: name.clone(), why: e.to_string() })?;
+    let invalid = |complaint| LoadError::Invalid(Box::new(complaint));
+    if bytes.len() as u64 > SIZE_MAX {
+        return Err(invalid(Complaint::at(&name, "", 0..0, "this is more than a lesson may have (1 MiB)")));
     }
-    std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        invalid(Complaint::at(&name, &text, at..at + 1, "this is no UTF-8: a lesson is a text file in UTF-8"))
+    })
 }
 
 /// Whether a file of the course is called so: by its number, its whole name or its words.
@@ -177,6 +187,7 @@ mod tests {
             assert!(load(&name[3..]).is_ok());
         }
         assert!(load("no-such").is_err());
+        assert!(load("/dev/zero").unwrap_err().to_string().contains("more than a lesson may have"));
         let missing = load("/no/such.toml").unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.toml: No such file"), "{missing}");
         assert!(load("sync-block").unwrap_err().to_string().contains("did you mean `sync-blocks`"));

@@ -66,6 +66,7 @@ fn canvas(buf: &mut Buffer, view: &View, draw: impl FnOnce(&mut Buffer)) {
     } else {
         too_small(buf, view);
     }
+    plain::harmless(buf);
     if view.ascii {
         plain::to_ascii(buf);
     }

@@ -189,6 +189,126 @@ fn a_jump_resets_the_lab_and_does_everything_before_without_reading() {
     assert!(!lab.model.writer.plan.paused);
 }
 
+const CHAPTERS: &str = r#"
+[[step]]
+say = "Before"
+[[step]]
+chapter = "One"
+do = "clients 2"
+[[step]]
+say = "1"
+[[step]]
+say = "more of 1"
+[[step]]
+chapter = "Two"
+say = "2"
+[[step]]
+chapter = "Three"
+say = "3"
+"#;
+
+#[test]
+fn jumps_are_counted_from_where_the_lesson_is_being_taken() {
+    let mut lab = Lab::live(CHAPTERS, true);
+    assert_eq!((lab.script().chapter_back(), lab.script().chapter_on()), (0, Some(1)));
+    lab.key(Playback::Jump(0));
+    let (id, act) = lab.acts.pop().unwrap();
+    assert!(matches!(act, Act::Reset(_)));
+    // The keys again and again, before the reset is done: one reset serves them all.
+    assert_eq!((lab.script().chapter_back(), lab.script().chapter_on()), (0, Some(4)));
+    lab.key(Playback::Jump(1));
+    lab.key(Playback::Jump(2));
+    assert_eq!((lab.script().chapter_back(), lab.script().chapter_on()), (4, None));
+    lab.wait_ms(100);
+    assert!(lab.acts.is_empty() && !lab.script().over(), "nothing more is asked for, and the lesson lives");
+    lab.up(id.0);
+    assert_eq!((lab.script().at, lab.script().jump.is_none()), (5, true));
+    assert!(lab.script().skipped, "what was jumped over was not played");
+    lab.key(Playback::Restart);
+    let (id, _) = lab.acts.pop().unwrap();
+    lab.up(id.0);
+    assert!(!lab.script().skipped && lab.script().at == 0);
+}
+
+#[test]
+fn back_goes_to_the_beginning_of_a_chapter_and_from_there_to_the_one_before() {
+    let mut lab = Lab::live(CHAPTERS, true);
+    lab.key(Playback::Next);
+    assert_eq!((lab.script().at, lab.script().chapter_back()), (2, 0), "at the first text of One");
+    lab.key(Playback::Next);
+    assert_eq!((lab.script().at, lab.script().chapter_back()), (3, 1), "further into One");
+    lab.key(Playback::Next);
+    assert_eq!((lab.script().at, lab.script().chapter_back()), (4, 1), "at the beginning of Two");
+    lab.key(Playback::Next);
+    lab.key(Playback::Next);
+    assert!(lab.script().over() && !lab.script().skipped);
+    assert_eq!(lab.script().chapter_back(), 5);
+}
+
+#[test]
+fn a_reset_of_the_persons_own_is_waited_for() {
+    let mut lab = Lab::live(CHAPTERS, true);
+    lab.msg(Msg::Command("reset".parse().unwrap(), Origin::You));
+    let (own, _) = lab.acts.pop().unwrap();
+    lab.key(Playback::Jump(1));
+    lab.wait_ms(100);
+    assert!(lab.acts.is_empty() && !lab.script().over());
+    lab.up(own.0);
+    lab.wait_ms(100);
+    let (id, act) = lab.acts.pop().expect("the lesson's own reset");
+    assert!(matches!(act, Act::Reset(_)));
+    lab.up(id.0);
+    assert_eq!(lab.script().at, 4);
+}
+
+#[test]
+fn a_lesson_that_was_left_is_come_back_to_where_it_was() {
+    let steps = "[[step]]\nsql = \"BEGIN\"\non = \"p\"\nsession = \"a\"\n[[step]]\nsay = \"One\"\n\
+                 [[step]]\nwait = \"tried >= 5\"\nwithin = \"5s\"\n[[step]]\nsay = \"Two\"\n";
+    let mut lab = Lab::live(steps, true);
+    lab.answer(SqlResult { standing: Standing::InTransaction, ..SqlResult::default() });
+    lab.key(Playback::Next);
+    assert_eq!(lab.script().at, 2);
+    lab.key(Playback::Leave);
+    assert!(lab.model.script.is_none() && !lab.closed, "its sessions stay open");
+    lab.wait_ms(60_000);
+    lab.key(Playback::Return);
+    assert_eq!(lab.script().at, 2, "what it waits for has its whole time again");
+    lab.wait_ms(4_000);
+    assert!(lab.script().at == 2 && lab.model.sessions[&name("a")].word() == "in_transaction");
+    lab.wait_ms(2_000);
+    assert!(lab.script().over() && !lab.script().results[2].ok);
+    lab.key(Playback::Leave);
+    lab.key(Playback::Return);
+    assert!(lab.model.script.is_none(), "one that is over is not come back to");
+}
+
+#[test]
+fn sql_that_was_to_be_refused_and_ran_fails() {
+    let steps = "[[step]]\nsql = \"SELECT 1\"\non = \"p\"\nrefused = \"read-only\"\n[[step]]\npause = \"1s\"\n";
+    let mut lab = Lab::live(steps, false);
+    lab.answer(rows(&["1"]));
+    let result = &lab.script().results[0];
+    assert!(!result.ok && result.detail.contains("nothing was refused"), "{result:?}");
+    assert!(lab.script().over());
+    let steps = steps.replace("on = \"p\"", "on = \"p\"\nsession = \"a\"\nbackground = true");
+    let lab = Lab::live(&steps, false);
+    assert!(lab.script().over() && !lab.script().results[0].ok);
+    let steps = steps.replace("on = \"p\"", "on = \"s9\"").replace("read-only", "no node s9");
+    let lab = Lab::live(&steps, false);
+    assert!(lab.script().results[0].ok, "{:?}", lab.script().results);
+}
+
+#[test]
+fn what_did_not_come_in_time_says_what_the_node_logged() {
+    let mut lab = Lab::live("[[step]]\nsql = \"SELECT 1\"\non = \"s1\"\nvalue = 7\nwithin = \"1s\"\n", false);
+    let line = replab::model::cluster::LogLine { severity: "LOG".into(), text: "checkpoint starting".into() };
+    lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::Log(vec![line]))));
+    lab.wait_ms(1_100);
+    lab.answer(rows(&["6"]));
+    assert!(lab.details()[0].contains("s1 logged last: LOG checkpoint starting"), "{:?}", lab.details());
+}
+
 #[test]
 fn sql_is_asked_again_until_it_gives_what_it_must() {
     let mut lab = Lab::live("[[step]]\nsql = \"SELECT 1\"\non = \"s1\"\nvalue = 7\nwithin = \"2s\"\n", false);

@@ -60,7 +60,7 @@ fn they_are_listed_and_shown_as_lines_where_nothing_is_installed() {
     let house = House::prepared(Ground::Process);
     let listed = said(&replab(&house, &["list"]));
     assert!(
-        listed.contains("07  Asynchronous failover loses acknowledged writes  [recorded: replab replay 07]"),
+        listed.contains("07  Asynchronous failover loses acknowledged writes, 8 min  [recorded: replab replay 07]"),
         "{listed}"
     );
     let shown = replab(&house, &["replay", "07", "--headless"]);

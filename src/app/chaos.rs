@@ -77,8 +77,9 @@ pub async fn run<R: Runtime>(session: Session<R>, orders: &Orders, manner: &Mann
     let told = tell(&session.model, &report, manner, first_entry);
     let pages = plain::pages(manner, &report, &session.model);
     // The lab goes first, whatever else failed: nothing of it must be left behind.
-    super::leave(session, false).await?;
+    let closed = super::leave(session, false).await;
     plain::write_pages(&pages)?;
+    closed?;
     let ended = ended?;
     if ended.is_none() {
         told?;

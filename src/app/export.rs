@@ -23,6 +23,13 @@ const STANDARD_OUTPUT: &str = "-";
 
 /// Carries it out.
 pub fn run(common: &Common, words: &ExportWords) -> Result<u8> {
+    if words.out.is_some() && words.svg.len() > 1 {
+        let why = format!(
+            "-o names one file, and there are {} --svg: leave it out, or export them one by one",
+            words.svg.len()
+        );
+        return Err(NoRecording(why).into());
+    }
     let shown = replay::find(words.recording.as_deref())?;
     if let Some(why) = &shown.reel.damage {
         complain(&format!("{}: {why}; what comes before is exported", shown.name))?;

@@ -13,9 +13,16 @@ pub fn check(common: &Common, files: &[String]) -> Result<u8> {
     for file in files {
         let (mistakes, more) = match scenario::check_named(file) {
             Ok(found) => found,
+            // What is no text at all has a place too.
+            Err(LoadError::Invalid(mistake)) => (vec![*mistake], 0),
             Err(why) => {
+                code = code.max(exit::USAGE);
+                if common.json {
+                    rows.push(
+                        serde_json::json!({"file": file, "line": null, "column": null, "message": why.to_string()}),
+                    );
+                }
                 complain(&why.to_string())?;
-                code = code.max(if matches!(why, LoadError::Invalid(_)) { exit::SCENARIO } else { exit::USAGE });
                 continue;
             }
         };

@@ -202,9 +202,12 @@ pub fn list(common: &Common) -> Result<u8> {
             let done = done(l).map_or(String::new(), |lesson| format!("  ✔ {}", lesson.told()));
             let recorded =
                 named(&l.script.name).map_or(String::new(), |_| format!("  [recorded: replab replay {number}]"));
-            format!("{number}  {}{done}{recorded}\n    {}\n", l.script.title, l.script.summary)
+            let minutes = l.minutes.map_or(String::new(), |n| format!(", {n} min"));
+            format!("{number}  {}{minutes}{done}{recorded}\n    {}\n", l.script.title, l.script.summary)
         };
-        print(&lessons.iter().map(row).collect::<String>())?;
+        for part in lessons.chunk_by(|a, b| a.level == b.level) {
+            print(&format!("{}\n{}\n", part[0].level, part.iter().map(row).collect::<String>()))?;
+        }
     }
     Ok(exit::OK)
 }

@@ -15,6 +15,7 @@ use crate::model::journal::{Entry, Who};
 use crate::model::msg::{Msg, Origin};
 use crate::model::script::{Script, Step, StepKind, StepResult};
 use crate::model::standing::Link;
+use crate::model::text::safe_prose;
 use crate::model::{Model, Stage};
 use crate::report::{Form, Report};
 use crate::runtime::Runtime;
@@ -61,8 +62,9 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
     let pages = pages(manner, &report, &session.model);
     // The lab goes first, whatever else failed: nothing of it must be left behind.
     let keep = manner.keep && matches!(session.model.stage, Stage::Live);
-    super::leave(session, keep).await?;
+    let closed = super::leave(session, keep).await;
     write_pages(&pages)?;
+    closed?;
     let ended = ended?;
     if ended.is_none() {
         told?;
@@ -169,7 +171,7 @@ impl Lines {
         }
         self.steps = done;
         self.entries_until(model, model.journal.written(), &mut text);
-        print(&text)
+        print(&safe_prose(&text))
     }
 
     fn entries_until(&mut self, model: &Model, until: usize, text: &mut String) {
@@ -203,7 +205,7 @@ impl Lines {
         if let Some(why) = &report.error {
             complain(&format!("the lab did not start: {why}"))?;
         } else if !self.silent {
-            print(&text)?;
+            print(&safe_prose(&text))?;
         }
         let mut failed = report.steps.iter().filter(|s| !s.ok);
         failed.try_for_each(|s| complain(&format!("failed: {} ({})", s.name, s.detail)))
@@ -250,9 +252,9 @@ pub fn print(text: &str) -> io::Result<()> {
     quietly(io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
 }
 
-/// Messages: standard error.
+/// Messages: standard error. They may quote names and texts from elsewhere.
 pub fn complain(text: &str) -> io::Result<()> {
-    quietly(writeln!(io::stderr().lock(), "replab: {text}"))
+    quietly(writeln!(io::stderr().lock(), "replab: {}", safe_prose(text)))
 }
 
 fn quietly(done: io::Result<()>) -> io::Result<()> {

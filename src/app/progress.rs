@@ -155,9 +155,12 @@ impl Keeper {
     }
 }
 
-/// Only lessons of the course have a place in the list, and one that broke off wasn't played to its end.
+/// Only lessons of the course have a place in the list, and one that broke off, or of which chapters were jumped over, wasn't
+/// played to its end.
 fn counts(script: &Script) -> bool {
-    script.results.len() == script.steps.len() && SHIPPED.iter().any(|(name, _)| *name == script.name)
+    !script.skipped
+        && script.results.len() == script.steps.len()
+        && SHIPPED.iter().any(|(name, _)| *name == script.name)
 }
 
 #[cfg(test)]
@@ -214,6 +217,8 @@ mod tests {
     fn only_lessons_of_the_course_that_were_played_to_their_end_count() {
         let own = script("mine.toml");
         let broken = Script { results: Vec::new(), ..script("01-first-steps") };
-        assert_eq!([counts(&own), counts(&broken), counts(&script("01-first-steps"))], [false, false, true]);
+        let skipped = Script { skipped: true, ..script("01-first-steps") };
+        assert_eq!([&own, &broken, &skipped].map(counts), [false, false, false]);
+        assert!(counts(&script("01-first-steps")));
     }
 }

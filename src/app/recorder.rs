@@ -13,7 +13,7 @@ use crate::cli::Common;
 use crate::model::msg::{Msg, Opening};
 use crate::model::{Model, Stamp};
 use crate::recording::reel::Film;
-use crate::recording::{FORMAT, Header, Part, Place, Reel, head, read_head};
+use crate::recording::{FORMAT, Header, Part, Place, Reel, head, read_head, tail};
 
 /// The ending of recordings.
 pub const ENDING: &str = "replab";
@@ -45,6 +45,7 @@ pub struct Recorder {
     pub path: PathBuf,
     /// Why it ended early, if it did.
     pub ended: Option<String>,
+    closed: bool,
     part: Part,
     written: u64,
     limit: u64,
@@ -84,10 +85,23 @@ impl Recorder {
         };
         // Statements of a person's own may be in it: for the owner's eyes.
         let mut film = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        // While it is held, nobody makes room by removing this one. Where the folder knows no locks it has to do without.
+        if let Err(error) = film.try_lock() {
+            tracing::debug!(%error, "the recording is not locked");
+        }
         let bytes = head(&header);
         film.write_all(&bytes)?;
         let written = bytes.len() as u64;
-        Ok(Self { reel: Reel::new(header), film, path, ended: None, part: Part::default(), written, limit })
+        Ok(Self {
+            reel: Reel::new(header),
+            film,
+            path,
+            ended: None,
+            closed: false,
+            part: Part::default(),
+            written,
+            limit,
+        })
     }
 
     /// Takes in a message before the model does.
@@ -125,6 +139,22 @@ impl Recorder {
         Ok(())
     }
 
+    /// It comes to its end. What a person asked for and didn't get whole is told.
+    pub fn finish(mut self) -> Option<String> {
+        self.close();
+        let why = self.ended.take().filter(|_| self.limit == u64::MAX);
+        why.map(|why| format!("the recording into {} ended early: {why}", self.path.display()))
+    }
+
+    /// What is still in memory, and the mark of the end.
+    fn close(&mut self) {
+        self.flush();
+        if self.ended.is_none() && !std::mem::replace(&mut self.closed, true) {
+            let marked = self.film.write_all(&tail());
+            marked.unwrap_or_else(|error| self.end(error.to_string()));
+        }
+    }
+
     fn end(&mut self, why: String) {
         tracing::warn!(%why, "the recording ends here");
         self.part = Part::default();
@@ -134,7 +164,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.flush();
+        self.close();
     }
 }
 
@@ -163,8 +193,18 @@ pub fn header_of(path: &Path) -> Option<Header> {
     Some(read_head(&first).ok()?.0)
 }
 
+/// Removes the oldest ones; those of labs that still run stay. Another lab may make room at the same time.
 fn make_room(folder: &Path) -> io::Result<()> {
-    recordings(folder).into_iter().skip(KEPT - 1).try_for_each(fs::remove_file)
+    let gone = |path: PathBuf| match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    recordings(folder).into_iter().skip(KEPT - 1).filter(|path| !is_under_way(path)).try_for_each(gone)
+}
+
+/// Whether a lab that runs writes it.
+fn is_under_way(path: &Path) -> bool {
+    File::open(path).is_ok_and(|film| matches!(film.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 #[cfg(test)]
@@ -208,6 +248,29 @@ mod tests {
     }
 
     #[test]
+    fn those_of_labs_that_run_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = |lab: &str| Recorder::begin(&Shelf::Last(folder.path().to_owned()), header(lab)).unwrap();
+        let running = ["a", "b", "c", "d"].map(begin);
+        assert!(running.iter().all(|recorder| recorder.path.exists()));
+        drop(running);
+        drop(begin("e"));
+        assert_eq!(recordings(folder.path()).len(), KEPT);
+    }
+
+    #[test]
+    fn its_end_is_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.replab");
+        let mut recorder = Recorder::begin(&Shelf::File(path.clone()), header("a")).unwrap();
+        recorder.take(&Model::default(), Stamp(0), &Msg::Tick);
+        recorder.flush();
+        assert!(Reel::load(&fs::read(&path).unwrap()).unwrap().0.damage.unwrap().contains("the lab still runs"));
+        drop(recorder);
+        assert_eq!(Reel::load(&fs::read(&path).unwrap()).unwrap().0.damage, None);
+    }
+
+    #[test]
     fn a_full_disk_ends_the_recording_alone() {
         let mut recorder = Recorder::begin(&Shelf::File("/dev/full".into()), header("a"));
         // The device takes nothing, not even the head.
@@ -221,5 +284,20 @@ mod tests {
         assert!(recorder.ended.as_ref().is_some_and(|why| why.contains("reached")), "{:?}", recorder.ended);
         recorder.take(&Model::default(), Stamp(6_000_000), &Msg::Tick);
         recorder.flush();
+        assert_eq!(recorder.finish(), None, "nobody asked for this one");
+    }
+
+    #[test]
+    fn one_that_was_asked_for_and_ended_early_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.replab");
+        let mut recorder = Recorder::begin(&Shelf::File(path.clone()), header("a")).unwrap();
+        // As a full disk would: nothing more can be written.
+        recorder.film = File::open("/dev/full").unwrap();
+        recorder.take(&Model::default(), Stamp(0), &Msg::Tick);
+        let said = recorder.finish().unwrap();
+        assert!(said.contains("ended early") && said.contains(&path.display().to_string()), "{said}");
+        let whole = Recorder::begin(&Shelf::File(path), header("a")).unwrap();
+        assert_eq!(whole.finish(), None);
     }
 }

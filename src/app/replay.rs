@@ -37,6 +37,9 @@ pub struct Shown {
 
 /// Shows a recording; the last one when none is named.
 pub async fn run(common: &Common, recording: Option<String>, manner: &Manner) -> Result<u8> {
+    if common.record.is_some() {
+        return Err(NoRecording("--record is for labs that run; a recording can be copied as it is".to_owned()).into());
+    }
     let mut ended = signals::ended();
     let recording = match recording {
         None if !manner.headless && kept()?.is_empty() => {
@@ -118,5 +121,5 @@ fn lines(film: &Vec<u8>, reel: &Reel, manner: &Manner) -> Result<u8> {
     lines.catch_up(&player.model)?;
     let report = Report::of(&player.model);
     lines.end(&player.model, &report)?;
-    Ok(if reel.damage.is_some() { exit::FAILED } else { exit::OK })
+    Ok(if reel.damage.is_some() || !report.good() { exit::FAILED } else { exit::OK })
 }

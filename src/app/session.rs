@@ -188,6 +188,11 @@ impl<R: Runtime> Session<R> {
         self.ask(command, Origin::Outside(number));
     }
 
+    /// The recording comes to its end; tells what became of one that was asked for and isn't whole.
+    pub fn end_recording(&mut self) -> Option<String> {
+        self.recorder.take().and_then(Recorder::finish)
+    }
+
     /// Ends the lab and removes everything of it.
     pub async fn close(self) -> Result<()> {
         let lab = Arc::clone(&self.lab);

@@ -150,16 +150,15 @@ pub(super) fn why_no_next(model: &Model) -> Option<String> {
 /// A key that moves the lesson in another way than on; None where it is another key, or no lesson plays.
 pub(super) fn in_lesson(model: &Model, key: Key) -> Option<Playback> {
     let script = model.script.as_ref()?;
-    let chapter = script.chapter_of(script.at).map_or(0, |(n, _)| n);
+    let chapter = |step: usize| script.chapters().position(|(at, _)| at == step);
     match key {
         Key::Char(digit @ '1'..='9') if matches!(script.progress, Progress::Asking(_)) => {
             Some(Playback::Answer(digit as usize - '1' as usize))
         }
         Key::Char('<') => Some(Playback::Pace { faster: false }),
         Key::Char('>') => Some(Playback::Pace { faster: true }),
-        Key::Char('[') if chapter == 0 => Some(Playback::Restart),
-        Key::Char('[') => Some(Playback::Jump(chapter - 1)),
-        Key::Char(']') if script.chapters().nth(chapter).is_some() => Some(Playback::Jump(chapter)),
+        Key::Char('[') => Some(chapter(script.chapter_back()).map_or(Playback::Restart, Playback::Jump)),
+        Key::Char(']') => script.chapter_on().and_then(chapter).map(Playback::Jump),
         _ => None,
     }
 }
@@ -200,8 +199,18 @@ pub(super) fn auto(model: &Model, view: &mut View) -> Made<Option<Intent>> {
     Ok(Some(Intent::Play(Playback::Auto)))
 }
 
-pub(super) fn leave(model: &Model, _: &mut View) -> Made<Option<Intent>> {
-    if model.script.is_some() { Ok(Some(Intent::Play(Playback::Leave))) } else { Err("no lesson plays".to_owned()) }
+/// Out of the lesson, or back into it.
+pub(super) fn leave(model: &Model, view: &mut View) -> Made<Option<Intent>> {
+    match (&model.script, &model.set_aside) {
+        (Some(script), _) => {
+            if !script.over() {
+                view.say(Tone::Plain, "the lesson waits where it is, and the lab is yours; X comes back to it");
+            }
+            Ok(Some(Intent::Play(Playback::Leave)))
+        }
+        (None, Some(_)) => Ok(Some(Intent::Play(Playback::Return))),
+        (None, None) => Err("no lesson plays".to_owned()),
+    }
 }
 
 pub(super) fn mouse(view: &mut View) -> Intent {

@@ -246,7 +246,7 @@ pub const TABLE: &[Row] = &[
         "all steps: what is done, where the lesson is, what comes; Enter goes to a chapter",
         Open(|m, _| m.script.as_ref().map(|_| Popup::Contents { picked: None }).ok_or("no lesson plays".to_owned())),
     ),
-    row(&[C('X')], "leave", Group::Lesson, 0, "leave the lesson; the lab stays", Send(leave)),
+    row(&[C('X')], "leave", Group::Lesson, 0, "leave the lesson (the lab stays), or come back to it", Send(leave)),
     row(&[Key::Up, Key::Left], "up", Group::Look, 0, "the node, entry or line before", Look(|m, v| step(m, v, -1))),
     row(&[Key::Down, Key::Right], "down", Group::Look, 0, "the node, entry or line after", Look(|m, v| step(m, v, 1))),
     row(
@@ -422,6 +422,7 @@ pub fn why_not(row: &Row, model: &Model, view: &View) -> Option<String> {
         Does::Act(make) | Does::Ask(make) => make(model, view).and_then(|c| admit(model, &c)).err(),
         Does::Open(make) => make(model, view).err(),
         Does::Send(_) if row.hint == 1 => why_no_next(model),
+        Does::Send(_) if row.keys.contains(&C('X')) && model.set_aside.is_some() => None,
         Does::Send(_) if row.group == Group::Lesson => model.script.is_none().then(|| "no lesson plays".to_owned()),
         Does::Send(_) | Does::Look(_) => None,
     }
@@ -429,7 +430,10 @@ pub fn why_not(row: &Row, model: &Model, view: &View) -> Option<String> {
 
 /// The row's label; a key that toggles is called by what it would do now.
 pub fn label(row: &Row, model: &Model, view: &View) -> &'static str {
-    let Does::Act(make) = row.does else { return row.label };
+    let Does::Act(make) = row.does else {
+        let away = row.keys.contains(&C('X')) && model.script.is_none() && model.set_aside.is_some();
+        return if away { "lesson" } else { row.label };
+    };
     match make(model, view) {
         Ok(Command::Thaw(_)) => "thaw",
         Ok(Command::Start(_)) => "start",

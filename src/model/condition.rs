@@ -90,6 +90,14 @@ impl Condition {
         self.of.as_ref().filter(|_| self.of_session().is_none())
     }
 
+    /// The node that its value names, where the quantity is one.
+    pub fn named(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(name) if self.quantity == "primary" && !matches!(self.cmp, Cmp::Has | Cmp::Lacks) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The session it speaks of.
     pub fn of_session(&self) -> Option<&NodeName> {
         let is = QUANTITIES.iter().any(|q| q.name == self.quantity && q.of == Of::Session);

@@ -320,8 +320,10 @@ pub enum Playback {
         /// Sooner.
         faster: bool,
     },
-    /// Leave the lesson; the lab stays.
+    /// Leave the lesson; the lab stays, and the lesson can be come back to.
     Leave,
+    /// Come back to the lesson that was left, where it was left.
+    Return,
 }
 
 /// A long operation has come so far. Told at once, because the writer and the screen must not wait for its end.

@@ -298,6 +298,9 @@ pub struct Script {
     /// On the way to another step.
     #[serde(default)]
     pub jump: Option<Jump>,
+    /// Whether something was jumped over since its beginning.
+    #[serde(default)]
+    pub skipped: bool,
     /// When the last act of the lesson began: what logs are read from.
     #[serde(default)]
     pub acted: Stamp,
@@ -367,6 +370,26 @@ impl Script {
     /// The chapter that a step belongs to: its number from 1, and its name.
     pub fn chapter_of(&self, step: usize) -> Option<(usize, &str)> {
         self.chapters().enumerate().take_while(|(_, (at, _))| *at <= step).last().map(|(n, (_, name))| (n + 1, name))
+    }
+
+    /// The step that the person means by "here": the present one, or where the lesson is being taken to.
+    pub fn here(&self) -> usize {
+        self.jump.as_ref().map_or(self.at, |jump| jump.to)
+    }
+
+    /// Where `[` goes: to the beginning of this chapter; from there, to the chapter before. 0 is the lesson's beginning.
+    pub fn chapter_back(&self) -> usize {
+        let here = self.here().min(self.steps.len());
+        let begins =
+            |at: usize| self.chapters().map(|(step, _)| step).take_while(|step| *step < at).last().unwrap_or(0);
+        let this = begins((here + 1).min(self.steps.len()));
+        let read = self.steps[this..here.max(this)].iter().any(Step::is_text);
+        if read { this } else { begins(this) }
+    }
+
+    /// Where `]` goes: to the next chapter.
+    pub fn chapter_on(&self) -> Option<usize> {
+        self.chapters().map(|(step, _)| step).find(|step| *step > self.here())
     }
 
     /// The question of a step.

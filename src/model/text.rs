@@ -28,6 +28,11 @@ pub fn safe_lines(text: &str) -> Vec<String> {
     text.lines().map(safe_text).collect()
 }
 
+/// Like [`safe_text`], but line breaks stay what they are: for text of several lines that is printed as it is.
+pub fn safe_prose(text: &str) -> String {
+    text.split('\n').map(|line| safe_text(line.strip_suffix('\r').unwrap_or(line))).collect::<Vec<_>>().join("\n")
+}
+
 /// Bytes as people read them, in the server's own units (1 kB = 1024 B).
 pub fn size(n: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -97,5 +102,6 @@ mod tests {
     fn an_escape_sequence_is_shown_not_obeyed() {
         assert_eq!(safe_text("a\x1b[31mb\tc\n"), "a\\u{1b}[31mb c\\n");
         assert_eq!(safe_lines("a\nb\r\n"), ["a", "b"]);
+        assert_eq!(safe_prose("a\r\nb\x1bc\rd\n\n"), "a\nb\\u{1b}c\\rd\n\n");
     }
 }

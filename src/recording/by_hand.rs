@@ -88,7 +88,9 @@ impl Hand {
             self.opening = Some((**opening).clone());
         }
         let command = match &msg {
-            Msg::Command(command, Origin::You) if admit(&self.model, command).is_ok() => Some(command.clone()),
+            Msg::Command(command, Origin::You | Origin::Outside(_)) if admit(&self.model, command).is_ok() => {
+                Some(command.clone())
+            }
             _ => None,
         };
         if command.is_some() && self.group.as_ref().is_some_and(|g| g.ended.is_some()) {
@@ -204,6 +206,7 @@ mod tests {
             (500, up()),
             (2_500, you("rate 50")),
             (2_600, Msg::Command(Command::Pause, Origin::Lab)),
+            (3_400, Msg::Command("commit on".parse().unwrap(), Origin::Outside(7))),
             (3_500, you("kill s1")),
             (3_600, you("kill p")),
             (3_700, done(1, Ok(Happened::Plain))),
@@ -216,7 +219,9 @@ mod tests {
             [
                 Entry::Pause(2_000),
                 doing(&["rate 50"], false, false),
-                Entry::Pause(1_000),
+                Entry::Pause(900),
+                doing(&["commit on"], false, false),
+                Entry::Pause(100),
                 doing(&["kill s1", "kill p"], true, true),
                 Entry::Pause(2_000),
                 doing(&["resume"], false, false),

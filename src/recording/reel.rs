@@ -16,6 +16,9 @@ const SPACING: usize = 8;
 /// A player goes on from where it is to a moment so many milliseconds later; further away it looks for a keyframe.
 const NEAR_MS: u64 = 20_000;
 
+/// What is told of a recording that stops between two parts.
+const NO_END: &str = "it has no end: the lab still runs, or replab was killed, or the file was cut off";
+
 /// The bytes of a recording, wherever they are.
 pub trait Film {
     /// The bytes of one part.
@@ -55,7 +58,7 @@ pub struct Reel {
     pub damage: Option<String>,
     /// Moments worth going to, oldest first.
     pub marks: Vec<Mark>,
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
     keyframes: Vec<Keyframe>,
     spacing: usize,
     /// So many journal entries and chapters have been looked at for marks.
@@ -82,6 +85,7 @@ impl Reel {
     pub fn load(bytes: &[u8]) -> Result<(Self, Model), NotReadable> {
         let (header, mut offset) = read_head(bytes)?;
         let (mut reel, mut model) = (Self::new(header), Model::default());
+        let mut ended = false;
         while offset < bytes.len() {
             let (messages, len) = match read_part(&bytes[offset..]) {
                 Ok(part) => part,
@@ -90,6 +94,7 @@ impl Reel {
                     break;
                 }
             };
+            ended = messages.is_empty();
             if let (Some((from, _)), Some((to, _))) = (messages.first(), messages.last()) {
                 let place = Place { from: *from, to: *to, offset: offset as u64, len };
                 reel.begin(&model);
@@ -100,6 +105,9 @@ impl Reel {
             }
             reel.note(&model);
             offset += len;
+        }
+        if !ended {
+            reel.damage.get_or_insert_with(|| NO_END.to_owned());
         }
         Ok((reel, model))
     }

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use crate::model::text::is_risky;
+
 /// A complaint about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
@@ -30,6 +32,7 @@ impl Complaint {
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
         let first = before.rfind('\n').map_or(0, |at| at + 1);
         let column = text[first..start].chars().count() + 1;
+        let file: &str = &file.chars().map(tame).collect::<String>();
         // A message may quote the file: TOML's escapes turn harmless bytes into control characters.
         let message: String = message.into().chars().map(tame).collect();
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -74,8 +77,7 @@ impl Shown<'_> {
 }
 
 fn tame(c: char) -> char {
-    let bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if (c.is_control() && !"\n\t".contains(c)) || bidi { '\u{fffd}' } else { c }
+    if is_risky(c) && !"\n\t".contains(c) { '\u{fffd}' } else { c }
 }
 
 impl fmt::Display for Complaint {

@@ -17,6 +17,11 @@ use crate::model::script::Script;
 /// The settings that PostgreSQL 15 to 18 have, one a line (`postgres --describe-config` and pg_settings).
 const SETTINGS: &str = include_str!("settings.txt");
 
+/// Nodes that a lab may begin with: a primary and sixteen standbys.
+const NODES_MAX: usize = 17;
+/// Variables that a lesson may have.
+const VARS_MAX: usize = 100;
+
 /// A lesson from its text, for playing: the first mistake that keeps it from being played, else the lesson.
 pub fn scenario(name: &str, text: &str) -> Result<Scenario, Complaint> {
     let (lesson, mistakes, _) = read(name, text);
@@ -64,7 +69,7 @@ fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>) -> Option<Sc
     let settings = settings(reader, table);
     let topology = cluster(reader, table, settings);
     let writer = writer(table);
-    let vars = sub_table(table, "vars").map(tree::scalars).unwrap_or_default();
+    let vars = vars(reader, table);
     let mut read = steps::read(reader, table, &vars);
     flow::check(reader, &topology, &mut read);
     if reader.is_hopeless() {
@@ -87,10 +92,23 @@ fn sub_table<'t, 'i>(table: &'t DeTable<'i>, field: &str) -> Option<&'t DeTable<
     table.get(field)?.get_ref().as_table()
 }
 
+/// Names for the texts of the steps.
+fn vars(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String> {
+    let Some(vars) = sub_table(table, "vars") else { return BTreeMap::new() };
+    if vars.len() > VARS_MAX {
+        let place = tree::key_place(table, "vars").unwrap_or(0..0);
+        reader.wrong(place, format!("a lesson has at most {VARS_MAX} variables"));
+        return BTreeMap::new();
+    }
+    tree::scalars(vars)
+}
+
 fn settings(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String> {
     let Some(settings) = sub_table(table, "settings") else { return BTreeMap::new() };
     for key in settings.keys() {
-        if let Err(why) = setting(key.get_ref()) {
+        if !reader.skips()
+            && let Err(why) = setting(key.get_ref())
+        {
             reader.wrong(key.span(), why);
         }
     }
@@ -132,6 +150,10 @@ fn cluster(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: BTreeMap<Stri
 fn nodes(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<NodePlan> {
     let items = table.get("node").and_then(|v| v.get_ref().as_array());
     let mut plans: Vec<NodePlan> = Vec::new();
+    if let Some(more) = items.and_then(|items| items.iter().nth(NODES_MAX)) {
+        reader.wrong(more.span(), format!("a lab begins with at most {NODES_MAX} nodes"));
+        return plans;
+    }
     for node in items.into_iter().flatten().filter_map(|item| item.get_ref().as_table()) {
         let name = reader.text(node, "name").and_then(|t| name_of(reader, &t).map(|n| (n, t.span)));
         let follows = reader.text(node, "follows");

@@ -108,7 +108,12 @@ impl Walk<'_, '_> {
         if let Some(node) = condition.node()
             && !self.known.contains(node)
         {
-            self.stranger(node, span);
+            self.stranger(node.as_str(), span);
+        }
+        if let Some(name) = condition.named()
+            && !self.known.iter().any(|node| node.as_str() == name)
+        {
+            self.stranger(name, span);
         }
         if let Some(session) = condition.of_session()
             && !self.sessions.contains_key(session)
@@ -118,18 +123,19 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn stranger(&mut self, node: &NodeName, span: &Range<usize>) {
-        let place = self.reader.part(span, node.as_str());
+    fn stranger(&mut self, node: &str, span: &Range<usize>) {
+        let place = self.reader.part(span, node);
         let names: Vec<&str> = self.nodes.iter().map(NodeName::as_str).collect();
-        let near =
-            nearest(node.as_str(), names.iter().copied()).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-        let gone = if self.known.contains(node) { "no node any more called" } else { "no node" };
+        let near = nearest(node, names.iter().copied()).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+        let node: String = node.chars().take(40).collect();
+        let gone =
+            if self.known.iter().any(|known| known.as_str() == node) { "no node any more called" } else { "no node" };
         self.reader.doubtful(place, format!("there is {gone} {node}; there are {}{near}", names.join(", ")));
     }
 
     fn node(&mut self, node: &NodeName, span: &Range<usize>) {
         if !self.nodes.contains(node) {
-            self.stranger(node, span);
+            self.stranger(node.as_str(), span);
         }
     }
 

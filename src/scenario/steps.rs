@@ -59,13 +59,19 @@ impl Trimmings {
 /// The steps of a lesson.
 pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Placed> {
     let items = table.get("step").and_then(|v| v.get_ref().as_array());
+    if let Some(more) = items.and_then(|items| items.iter().nth(2 * STEPS_MAX)) {
+        reader.wrong(more.span(), format!("a lesson has at most {STEPS_MAX} steps"));
+        return Vec::new();
+    }
     let mut steps: Vec<Placed> = Vec::new();
     let mut open = Trimmings::default();
     let mut question = None;
     for item in items.into_iter().flatten() {
         let Some(step) = item.get_ref().as_table() else { continue };
-        for more in rounds(reader, step, vars) {
-            let place = Place { table: step, heading: item.span(), vars: &more };
+        let mut named = vars.clone();
+        for round in rounds(reader, step) {
+            named.extend(round);
+            let place = Place { table: step, heading: item.span(), vars: &named };
             let trimmings = place.trimmings(reader, std::mem::take(&mut open));
             let Some(mut placed) = place.step(reader) else {
                 if !ACTIONS.iter().any(|a| step.contains_key(*a)) {
@@ -88,6 +94,11 @@ pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Pl
                 reader.wrong(item.span(), format!("a lesson has at most {STEPS_MAX} steps"));
                 return Vec::new();
             }
+            if reader.has_grown_too_long() {
+                let most = tree::TEXT_MAX >> 20;
+                reader.wrong(item.span(), format!("with its repetitions a lesson has at most {most} MiB of text"));
+                return Vec::new();
+            }
         }
     }
     if open.are_there() {
@@ -107,32 +118,31 @@ fn reveal(asked: usize, steps: &[Placed], span: &Range<usize>) -> Placed {
     Placed { step, span: span.clone(), spans: Vec::new(), timed: true, names_node: false }
 }
 
-/// The variables of each time that a step comes.
-fn rounds(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Vars> {
-    let with = |name: &str, value: String| {
-        let mut more = vars.clone();
-        more.insert(name.to_owned(), value);
-        more
-    };
+/// What names one more thing each time that a step comes: nothing, `n` or `it`.
+fn rounds(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Option<(String, String)>> {
+    let named = |name: &str, value: String| Some((name.to_owned(), value));
     match (tree::whole(table, "repeat"), tree::key_place(table, "each")) {
         (Some(_), Some(each)) => {
             reader.wrong(each, "either repeat or each, not both");
             Vec::new()
         }
         // One more than a lesson may have is enough to say so.
-        (Some(n), None) => (1..=n.min(STEPS_MAX as u32 + 1)).map(|n| with("n", n.to_string())).collect(),
+        (Some(n), None) => (1..=n.min(STEPS_MAX as u32 + 1)).map(|n| named("n", n.to_string())).collect(),
         (None, Some(_)) => {
             let texts = reader.texts(table, "each");
-            texts.into_iter().take(STEPS_MAX + 1).map(|t| with("it", t.text)).collect()
+            texts.into_iter().take(STEPS_MAX + 1).map(|t| named("it", t.text)).collect()
         }
-        (None, None) => vec![vars.clone()],
+        (None, None) => vec![None],
     }
 }
 
 impl Place<'_, '_> {
     fn expanded(&self, reader: &mut Reader<'_>, text: Text) -> Option<Text> {
         match vars::expand(&text.text, self.vars) {
-            Ok(expanded) => Some(Text { text: expanded, ..text }),
+            Ok(expanded) => {
+                reader.grows(expanded.len());
+                Some(Text { text: expanded, ..text })
+            }
             Err((name, why)) => {
                 let place = reader.part(&text.span, &name);
                 reader.wrong(place, why);
@@ -240,7 +250,14 @@ impl Place<'_, '_> {
     fn commands(&self, reader: &mut Reader<'_>) -> Option<Vec<(Command, Range<usize>)>> {
         let texts = self.texts(reader, "do");
         let (count, mut commands) = (texts.len(), Vec::new());
+        if let Some(more) = texts.get(STEPS_MAX) {
+            reader.wrong(more.span.clone(), format!("a step has at most {STEPS_MAX} commands"));
+            return None;
+        }
         for text in texts {
+            if reader.skips() {
+                return None;
+            }
             match text.text.parse::<Command>() {
                 Ok(command) => {
                     if let Command::Set { name, .. } = &command
@@ -282,6 +299,10 @@ impl Place<'_, '_> {
             reader.wrong(place, "a question has 2 to 9 choices");
         }
         let (answer, why) = (answer? as usize, why?);
+        // Less than 1 is no whole number from 1 to 9: its shape has been complained of.
+        if answer == 0 {
+            return None;
+        }
         if answer > choices.len() {
             let place = tree::place(self.table, "answer").unwrap_or(text.span.clone());
             reader.wrong(place, format!("there are {} choices; answer is one of 1 to {0}", choices.len()));
@@ -344,10 +365,10 @@ impl Place<'_, '_> {
         if let Some(value) = one.and_then(tree::cell) {
             rows = Some(vec![vec![value]]);
         }
+        let place = ["value", "rows"].iter().find_map(|f| tree::place(self.table, f)).unwrap_or(span.clone());
         for cell in rows.iter_mut().flatten().flatten() {
-            if let Ok(expanded) = vars::expand(cell, self.vars) {
-                *cell = expanded;
-            }
+            let text = Text { text: std::mem::take(cell), span: place.clone() };
+            *cell = self.expanded(reader, text).map_or(String::new(), |t| t.text);
         }
         let error = self.text(reader, "error");
         if let Some(code) = error.as_ref().filter(|t| !is_sqlstate(&t.text)) {

@@ -9,9 +9,13 @@ use toml::de::{DeTable, DeValue};
 use super::Complaint;
 use super::fields::{Field, Kind, Shape};
 use crate::model::command::nearest;
+use crate::model::text::is_risky;
 
 /// Mistakes told of one file; more are only counted.
 const MISTAKES_MAX: usize = 50;
+
+/// Text that a lesson may have in all, each repetition of a step counted: four times what a file may have.
+pub const TEXT_MAX: usize = 4 << 20;
 
 /// One mistake.
 #[derive(Debug)]
@@ -40,12 +44,14 @@ pub struct Reader<'a> {
     seen: Vec<(usize, String)>,
     /// Mistakes beyond those kept.
     more: usize,
+    /// Bytes of text in the steps by now, each repetition counted.
+    grown: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Nothing is wrong yet.
     pub fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, mistakes: Vec::new(), seen: Vec::new(), more: 0 }
+        Self { name, text, mistakes: Vec::new(), seen: Vec::new(), more: 0, grown: 0 }
     }
 
     /// The file's tree; what isn't TOML is a mistake each.
@@ -55,6 +61,50 @@ impl<'a> Reader<'a> {
             self.wrong(error.span().unwrap_or(0..0), error.message());
         }
         errors.is_empty().then(|| tree.into_inner())
+    }
+
+    /// Text that a terminal would act on instead of showing it is no text of a lesson's.
+    fn printable(&mut self, text: &str, span: &Range<usize>) {
+        let harmless = |rest: &str| rest.starts_with(['\n', '\t']) || rest.starts_with("\r\n");
+        let found = text.char_indices().find(|(at, c)| is_risky(*c) && !harmless(&text[*at..]));
+        if let Some((_, c)) = found {
+            let place = self.part(span, c.encode_utf8(&mut [0; 4]));
+            let place = if place == *span { self.inside(span) } else { place };
+            self.wrong(
+                place,
+                format!("a terminal would act on U+{:04X} instead of showing it: leave it out", u32::from(c)),
+            );
+        }
+    }
+
+    /// The same for what is in a list or in a table of any names; tables of known fields come to it by themselves.
+    fn all_printable(&mut self, value: &DeValue<'_>, span: &Range<usize>) {
+        match value {
+            DeValue::String(text) => self.printable(text, span),
+            DeValue::Array(items) => {
+                for item in items.iter().filter(|item| !item.get_ref().is_table()) {
+                    self.all_printable(item.get_ref(), &item.span());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// So many bytes of text more are in the steps.
+    pub fn grows(&mut self, bytes: usize) {
+        self.grown = self.grown.saturating_add(bytes);
+    }
+
+    /// Whether so much is wrong that what comes is only counted (and it is, as one more): looking for a suggestion takes time.
+    pub fn skips(&mut self) -> bool {
+        let full = self.mistakes.len() >= MISTAKES_MAX;
+        self.more += usize::from(full);
+        full
+    }
+
+    /// Whether the steps' text is more than a lesson may have.
+    pub fn has_grown_too_long(&self) -> bool {
+        self.grown > TEXT_MAX
     }
 
     /// Something is wrong there, so that the file can't be played.
@@ -72,8 +122,7 @@ impl<'a> Reader<'a> {
         if self.seen.contains(&key) {
             return;
         }
-        if self.mistakes.len() >= MISTAKES_MAX {
-            self.more += 1;
+        if self.skips() {
             return;
         }
         let complaint = Complaint::at(self.name, self.text, span, key.1.as_str());
@@ -100,6 +149,7 @@ impl<'a> Reader<'a> {
             let name = key.get_ref().as_ref();
             match shape.fields.iter().find(|f| f.name == name) {
                 Some(field) => self.of_kind(field, value.get_ref(), &value.span()),
+                None if self.skips() => {}
                 None => {
                     let near = nearest(name, shape.fields.iter().map(|f| f.name));
                     let short: String = name.chars().take(40).collect();
@@ -121,6 +171,7 @@ impl<'a> Reader<'a> {
     }
 
     fn of_kind(&mut self, field: &Field, value: &DeValue<'_>, span: &Range<usize>) {
+        self.all_printable(value, span);
         match (field.kind, value) {
             (Kind::Table(shape), DeValue::Table(table)) => self.shaped(table, shape, span),
             (Kind::Tables(shape), DeValue::Array(array)) => {
@@ -132,8 +183,11 @@ impl<'a> Reader<'a> {
                 }
             }
             (Kind::Scalars, DeValue::Table(table)) => {
-                for item in table.values().filter(|v| scalar(v.get_ref()).is_none()) {
-                    self.wrong(item.span(), format!("expected {}", Kind::Scalar.in_words()));
+                for item in table.values() {
+                    self.all_printable(item.get_ref(), &item.span());
+                    if scalar(item.get_ref()).is_none() {
+                        self.wrong(item.span(), format!("expected {}", Kind::Scalar.in_words()));
+                    }
                 }
             }
             (kind, value) if fits(kind, value) => {}
@@ -166,8 +220,7 @@ impl<'a> Reader<'a> {
     /// A field that holds text.
     pub fn text(&self, table: &DeTable<'_>, field: &str) -> Option<Text> {
         let value = table.get(field)?;
-        let text = value.get_ref().as_str()?.to_owned();
-        Some(Text { text, span: self.inside(&value.span()) })
+        Some(Text { text: unix(value.get_ref().as_str()?), span: self.inside(&value.span()) })
     }
 
     /// A field that holds one text or several.
@@ -176,13 +229,18 @@ impl<'a> Reader<'a> {
         match value.get_ref() {
             DeValue::Array(items) => {
                 let text = |item: &toml::Spanned<DeValue<'_>>| {
-                    Some(Text { text: item.get_ref().as_str()?.to_owned(), span: self.inside(&item.span()) })
+                    Some(Text { text: unix(item.get_ref().as_str()?), span: self.inside(&item.span()) })
                 };
                 items.iter().filter_map(text).collect()
             }
             _ => self.text(table, field).into_iter().collect(),
         }
     }
+}
+
+/// A file may have been written on Windows.
+fn unix(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 /// A whole number.

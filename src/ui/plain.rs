@@ -1,8 +1,10 @@
-//! Last passes over the finished picture: ASCII instead of drawing characters, no colours, or all of it greyed.
+//! Last passes over the finished picture: nothing that a terminal would act on, ASCII instead of drawing characters, no colours, or all of it greyed.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
+
+use crate::model::text::is_risky;
 
 /// What each drawing character becomes on a terminal that has only ASCII.
 const ASCII: &[(&str, &str)] = &[
@@ -48,6 +50,15 @@ pub(super) fn to_ascii(buf: &mut Buffer) {
         let first = cell.symbol().chars().next().unwrap_or(' ');
         let likeness = ASCII.iter().find(|(from, _)| from.contains(first)).map_or("?", |(_, to)| to);
         cell.set_symbol(likeness);
+    }
+}
+
+/// Takes out what a terminal would act on: whatever text came from, a recording's too, it turns no reading direction and moves no
+/// cursor. (Characters without a width come to the cell before them, so that a panel's own clipping doesn't see them.)
+pub(super) fn harmless(buf: &mut Buffer) {
+    for cell in buf.content.iter_mut().filter(|cell| cell.symbol().len() > 1 && cell.symbol().chars().any(is_risky)) {
+        let rest: String = cell.symbol().chars().filter(|c| !is_risky(*c)).collect();
+        cell.set_symbol(if rest.is_empty() { "\u{fffd}" } else { &rest });
     }
 }
 

@@ -178,13 +178,18 @@ fn may_fail(model: &Model) -> bool {
 
 /// All commands of a step went well; a step that was to be refused has failed by that.
 fn all_done(model: &mut Model) -> bool {
+    done_well(model, String::new())
+}
+
+/// The same with something to show for it.
+fn done_well(model: &mut Model, detail: String) -> bool {
     let wanted = model.script.as_ref().and_then(Script::step).and_then(|s| s.refused.clone());
     match wanted {
         Some(part) => {
             finish(model, false, format!("nothing was refused; \"{part}\" was to be the reason"));
             end(model)
         }
-        None => finish(model, true, String::new()),
+        None => finish(model, true, detail),
     }
 }
 
@@ -228,11 +233,14 @@ fn watch(model: &mut Model, condition: &Condition, progress: &Progress, within_m
     false
 }
 
-/// What the node that was waited for logged last (the primary, where the condition names none).
+/// What the node that was waited for logged last; every node, where the condition is of the whole lab.
 fn last_lines(model: &Model, node: Option<&NodeName>) -> String {
-    let node = node.or(model.primary.as_ref()).and_then(|n| model.node(n));
-    let Some(node) = node.filter(|n| !n.logs.is_empty()) else { return String::new() };
-    let first = node.logs.len().saturating_sub(LAST_LINES);
+    let concerned = model.nodes.iter().filter(|n| node.is_none_or(|name| n.name == *name) && !n.logs.is_empty());
+    concerned.map(|n| last_of(n, if node.is_some() { LAST_LINES } else { 1 })).collect()
+}
+
+fn last_of(node: &Node, most: usize) -> String {
+    let first = node.logs.len().saturating_sub(most);
     let lines: Vec<String> = node
         .logs
         .iter()

@@ -1,7 +1,8 @@
 //! A step that runs SQL: asked once, or again and again until it gives what it must. Knows no SQL.
 
-use super::{acts, done_badly, end, finish, first_error, set, since, under_way};
+use super::{acts, all_done, done_badly, done_well, end, finish, first_error, last_lines, set, since, under_way};
 use crate::model::Model;
+use crate::model::command::Command;
 use crate::model::msg::{Effect, Origin};
 use crate::model::script::{Progress, Query, in_a_line};
 
@@ -26,7 +27,7 @@ pub fn run(model: &mut Model, query: &Query, progress: Progress, effects: &mut V
         return match super::super::commands::request(model, query.command.clone(), Origin::Script) {
             Ok((_, work)) if query.background => {
                 effects.extend(work);
-                finish(model, true, String::new())
+                all_done(model)
             }
             Ok((ids, work)) => {
                 effects.extend(work);
@@ -42,7 +43,8 @@ pub fn run(model: &mut Model, query: &Query, progress: Progress, effects: &mut V
         if query.within_ms.is_none() || !late {
             return false;
         }
-        finish(model, false, format!("{}: no answer after {waited} ms", query.command));
+        let said = logged(model, query);
+        finish(model, false, format!("{}: no answer after {waited} ms{said}", query.command));
         return end(model);
     }
     if let Some(why) = first_error(model, &ids) {
@@ -52,15 +54,24 @@ pub fn run(model: &mut Model, query: &Query, progress: Progress, effects: &mut V
         return finish(model, false, format!("{}: no answer", query.command));
     };
     match query.wanted.amiss(&got) {
-        None => finish(model, true, in_a_line(&got)),
+        None => done_well(model, in_a_line(&got)),
         Some(_) if !late => {
             set(model, Progress::Doing { index: tries + 1, ops: None, since: begun });
             true
         }
         Some(why) => {
-            finish(model, false, format!("{why} after {waited} ms"));
+            let said = if query.within_ms.is_some() { logged(model, query) } else { String::new() };
+            finish(model, false, format!("{why} after {waited} ms{said}"));
             // What was only looked at can be amiss and the lesson go on; an error nobody expected has changed its course.
             got.error.is_none() || query.wanted.error.is_some() || end(model)
         }
+    }
+}
+
+/// What the node that was asked logged last.
+fn logged(model: &Model, query: &Query) -> String {
+    match &query.command {
+        Command::Sql { node, .. } => last_lines(model, Some(node)),
+        _ => String::new(),
     }
 }

@@ -11,12 +11,8 @@ use crate::model::script::{Jump, Progress, Question, Script, StepKind};
 /// A key of the person.
 pub fn key(model: &mut Model, key: Playback) -> Vec<Effect> {
     match key {
-        Playback::Leave => {
-            model.script = None;
-            if model.let_sessions_go() {
-                return vec![Effect::CloseSql];
-            }
-        }
+        Playback::Leave => leave(model),
+        Playback::Return => come_back(model),
         Playback::Next => next(model),
         Playback::Back => back(model),
         Playback::Answer(choice) => answer(model, choice),
@@ -27,7 +23,7 @@ pub fn key(model: &mut Model, key: Playback) -> Vec<Effect> {
         }
         Playback::Restart => {
             if let Some(script) = &mut model.script {
-                script.began = None;
+                (script.began, script.hints_taken) = (None, 0);
             }
             jump(model, Some(0));
         }
@@ -39,6 +35,34 @@ pub fn key(model: &mut Model, key: Playback) -> Vec<Effect> {
         }
     }
     Vec::new()
+}
+
+/// The lesson is set aside as it is; its sessions stay open, so that it can go on. One that is over has nothing to come back to.
+fn leave(model: &mut Model) {
+    model.set_aside = model.script.take().filter(|script| !script.over());
+    if let Some(script) = &model.set_aside {
+        let text = format!("left the lesson \"{}\"; X comes back to it", script.title);
+        model.say(Who::You, Tone::Plain, text);
+    }
+}
+
+/// It goes on where it was left. What it was waiting for gets its whole time anew.
+fn come_back(model: &mut Model) {
+    if model.script.is_some() {
+        return;
+    }
+    model.script = model.set_aside.take();
+    let now = model.now;
+    if let Some(script) = &mut model.script {
+        match &mut script.progress {
+            Progress::Watching { since, held } => (*since, *held) = (now, None),
+            Progress::Doing { since, .. } | Progress::Reading(since) | Progress::Asking(since) => *since = now,
+            Progress::Fresh => {}
+        }
+        script.auto = script.auto.map(|_| now);
+        let text = format!("back at the lesson \"{}\"", script.title);
+        model.say(Who::You, Tone::Plain, text);
+    }
 }
 
 fn next(model: &mut Model) {
@@ -119,9 +143,14 @@ pub fn told(model: &Model, of: usize) -> String {
     }
 }
 
+/// Takes the lesson to a step. Where a jump is under way already its reset serves this one too.
 fn jump(model: &mut Model, to: Option<usize>) {
+    let resetting = model.is_resetting();
     let (Some(script), Some(to)) = (&mut model.script, to) else { return };
-    script.jump = Some(Jump { to, reset: None });
+    let here = script.here();
+    let reset = script.jump.take().and_then(|before| before.reset).filter(|_| resetting);
+    script.skipped = to > 0 && (script.skipped || to > here);
+    script.jump = Some(Jump { to, reset });
     script.at = 0;
     script.progress = Progress::Fresh;
     script.results.clear();
@@ -136,6 +165,8 @@ fn jump(model: &mut Model, to: Option<usize>) {
 pub fn arrived(model: &mut Model, effects: &mut Vec<Effect>) -> bool {
     let Some(jump) = model.script.as_ref().and_then(|s| s.jump.clone()) else { return true };
     match &jump.reset {
+        // Somebody resets it already: that is waited for, and done once more for this lesson.
+        None if model.is_resetting() => false,
         None => {
             acts(model);
             match crate::model::update::commands::request(model, Command::Reset, Origin::Script) {
