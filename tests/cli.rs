@@ -136,8 +136,26 @@ fn check_tells_everything_that_is_wrong_and_starts_nothing() {
     let rows: Vec<serde_json::Value> = serde_json::from_str(&plain(&["check", "--json", file]).out).expect("JSON");
     assert!(rows.len() == 2 && rows[0]["line"] == 4 && rows[0]["column"] == 19, "{rows:?}");
     assert_eq!(plain(&["check", "nosuch"]).code, 2);
+    let unread: Vec<serde_json::Value> =
+        serde_json::from_str(&plain(&["check", "--json", "/no/such.toml"]).out).expect("JSON");
+    assert!(unread.len() == 1 && unread[0]["line"].is_null(), "{unread:?}");
+    std::fs::write(file, b"title = \"T\"\nsummary = \"\xff\"\n").unwrap();
+    let binary = plain(&["check", file]);
+    assert!(binary.code == 3 && binary.err.contains(":2:12: this is no UTF-8"), "{}", binary.err);
+    let endless = plain(&["check", "/dev/zero"]);
+    assert!(endless.code == 3 && endless.err.contains("more than a lesson may have"), "{}", endless.err);
     let schema: serde_json::Value = serde_json::from_str(&plain(&["schema"]).out).expect("JSON");
     assert_eq!(schema["type"], "object");
+}
+
+#[test]
+fn what_makes_no_sense_together_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("x.svg");
+    let two = plain(&["export", "01", "--svg", "1s", "--svg", "2s", "-o", out.to_str().unwrap()]);
+    assert!(two.code == 2 && two.err.contains("-o names one file") && !out.exists(), "{}", two.err);
+    let recorded = plain(&["replay", "01", "--record", out.to_str().unwrap()]);
+    assert!(recorded.code == 2 && recorded.err.contains("--record is for labs"), "{}", recorded.err);
 }
 
 #[test]

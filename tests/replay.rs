@@ -5,6 +5,11 @@ mod common;
 
 use std::process::{Command, Output};
 
+use replab::model::Stamp;
+use replab::model::msg::{Happened, Msg, OpId, Opening, Outcome, Topology, WriterPlan};
+use replab::model::script::StepKind;
+use replab::recording::{FORMAT, Header, Part, head, tail};
+
 use common::house::{Ground, House};
 use common::terminal::{Terminal, lsns};
 
@@ -95,6 +100,64 @@ fn a_recording_is_shown_where_nothing_is_installed() {
     assert!(said.contains("damaged at byte") && cut.status.code() == Some(1), "{said}");
     let shown = String::from_utf8(cut.stdout).unwrap();
     assert!(lines(&then).starts_with(&lines(&shown)) && !lines(&shown).is_empty(), "{shown}");
+}
+
+/// A recording from elsewhere, with texts that a terminal would act on: `check` refuses them in a file, and nobody checks a recording.
+fn hostile() -> Vec<u8> {
+    let hostile = "red \x1b[31m\x1b]0;title\x07 \u{9b}2J turned \u{202e}round\u{2066} over\rwritten";
+    let mut script = replab::scenario::load("01").unwrap().script;
+    for step in &mut script.steps {
+        step.name.push_str(hostile);
+        match &mut step.kind {
+            StepKind::Say(text) => text.push_str(hostile),
+            StepKind::Ask(question) => question.choices.iter_mut().for_each(|choice| choice.push_str(hostile)),
+            _ => {}
+        }
+    }
+    script.title.push_str(hostile);
+    script.steps[0].chapter = Some(hostile.to_owned());
+    let opening = Opening {
+        lab: "lab".into(),
+        runtime: "fake".into(),
+        source: hostile.into(),
+        topology: Topology::primary_with(1),
+        script: Some(script),
+        read_only: false,
+        writer: WriterPlan::default(),
+        disk_floor: 0,
+    };
+    let up = Happened::BroughtUp { ms: 500, postgres: hostile.into(), system_identifier: 7, direct_links: None };
+    let done = Msg::Done(OpId(0), Outcome { result: Ok(up), steps: vec![hostile.into()] });
+    let header = Header { replab_recording: FORMAT, lab: hostile.into(), title: Some(hostile.into()), ..Header::default() };
+    let mut part = Part::default();
+    for (at, msg) in [(0, Msg::Open(Box::new(opening))), (500_000, done), (900_000, Msg::Tick)] {
+        part.add(Stamp(at), &msg).unwrap();
+    }
+    [head(&header), part.seal(0).unwrap().1, tail()].concat()
+}
+
+#[test]
+fn nothing_that_a_terminal_acts_on_comes_out_of_a_recording() {
+    let house = House::prepared(Ground::Process);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ho\u{202e}st\x1b[31mile.replab");
+    std::fs::write(&file, hostile()).unwrap();
+    let harmless = |bytes: &[u8]| {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let risky = |c: &char| (c.is_control() && *c != '\n') || "\u{202e}\u{2066}".contains(*c);
+        assert_eq!(text.chars().find(risky), None, "{text:?}");
+        text
+    };
+    let shown = replay(&house, &[file.to_str().unwrap(), "--headless"]);
+    assert!(harmless(&shown.stdout).contains("\\u{1b}[31m"), "it is shown, not left out");
+    harmless(&shown.stderr);
+    let cut = folder.path().join("cut\u{202e}\x1b.replab");
+    std::fs::write(&cut, &hostile()[..hostile().len() - tail().len()]).unwrap();
+    let shown = replay(&house, &[cut.to_str().unwrap(), "--headless"]);
+    assert!(harmless(&shown.stderr).contains("has no end") && shown.status.code() == Some(1));
+    harmless(&shown.stdout);
+    let checked = Command::new(env!("CARGO_BIN_EXE_replab")).arg("check").arg(&file).output().unwrap();
+    harmless(&checked.stderr);
 }
 
 #[test]

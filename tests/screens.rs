@@ -8,7 +8,8 @@ use ratatui::buffer::Buffer;
 use replab::keys::{Intent, Key, KeyInput, QuitHow, StartIntent};
 use replab::model::Model;
 use replab::model::command::Command;
-use replab::model::journal::Tone;
+use replab::model::journal::{Tone, Who};
+use replab::model::script::StepKind;
 use replab::ui::start::{Entry, Opens, StartMenu};
 use replab::ui::view::{Input, LinkDraft, Panel, Popup, Question, RuleDraft, View};
 use replab::ui::{self, ColourMode, Shade};
@@ -50,6 +51,30 @@ fn both(label: &str, model: &Model, view: &View) {
 fn bring_up() {
     both("starting", &models::starting(), &view());
     both("failed", &models::failed(), &view());
+}
+
+/// Wherever a text comes from: what a terminal would act on isn't in the picture.
+#[test]
+fn nothing_that_a_terminal_acts_on_is_drawn() {
+    let hostile = "red\x1b[31m \u{9b}2J turned\u{202e} round\u{2066} \u{200f}and\u{200b}\u{feff} \x07";
+    let mut model = models::lesson();
+    models::tell(&mut model, 9.0, Who::Lab, Tone::Bad, hostile, &[hostile]);
+    model.runtime = hostile.to_owned();
+    if let Some(script) = &mut model.script {
+        script.title = hostile.to_owned();
+        let (say, name) = (format!("# {hostile}\n\n`{hostile}`\n\n    {hostile}\n"), hostile.to_owned());
+        let at = script.at;
+        (script.steps[at].kind, script.steps[at].name) = (StepKind::Say(say), name);
+        script.steps[at].chapter = Some(hostile.to_owned());
+    }
+    for popups in [vec![], vec![Popup::Contents { picked: None }], vec![Popup::Steps { back: 0, scroll: 0 }]] {
+        for size in [(80, 24), (160, 45)] {
+            let drawn = picture(&model, &View { popups: popups.clone(), ..view() }, size);
+            let risky = |c: &char| (c.is_control() && *c != '\n') || "\u{202e}\u{2066}\u{200f}\u{200b}\u{feff}".contains(*c);
+            assert_eq!(drawn.chars().find(risky), None, "{drawn:?}");
+            assert!(drawn.contains("round"), "{drawn}");
+        }
+    }
 }
 
 #[test]
