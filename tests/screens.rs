@@ -70,7 +70,8 @@ fn nothing_that_a_terminal_acts_on_is_drawn() {
     for popups in [vec![], vec![Popup::Contents { picked: None }], vec![Popup::Steps { back: 0, scroll: 0 }]] {
         for size in [(80, 24), (160, 45)] {
             let drawn = picture(&model, &View { popups: popups.clone(), ..view() }, size);
-            let risky = |c: &char| (c.is_control() && *c != '\n') || "\u{202e}\u{2066}\u{200f}\u{200b}\u{feff}".contains(*c);
+            let risky =
+                |c: &char| (c.is_control() && *c != '\n') || "\u{202e}\u{2066}\u{200f}\u{200b}\u{feff}".contains(*c);
             assert_eq!(drawn.chars().find(risky), None, "{drawn:?}");
             assert!(drawn.contains("round"), "{drawn}");
         }
