@@ -2,15 +2,16 @@
 //! there already), and the way by hand.
 //!
 //! As containers: three that only sleep, on a network of their own, started at once through the API; ours; by hand. As processes:
-//! the copies of the template plus the start of prepared directories; ours; by hand. Ours counts from the wish to the end of
-//! the act: the template looked up, network, containers or copies, relays, passwords, slots, streaming seen.
+//! the copies of the template plus the start of prepared directories; ours; by hand. Ours counts from the wish until
+//! the last standby is seen to stream: the template looked up, network, containers or copies, relays, passwords, slots. How much later
+//! the act ends, after a first look at every node, is told beside it.
 
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use common::lab::drive;
+use common::lab::{Took, drive};
 use common::{Bench, Goal, Oops, Run, Spread, docker, processes};
 use futures_util::future::join_all;
 use replab::model::msg::Topology;
@@ -56,7 +57,7 @@ async fn as_processes(bench: &mut Bench, case: &str, standbys: u32, rounds: usiz
     let folder = processes::folder()?;
     let ground = Processes::new(folder.path()).await?;
     let (rounds, count) = (bench.rounds(rounds), standbys as usize);
-    let mut turn = 0;
+    let (mut turn, mut looks) = (0, Vec::new());
     let figures = bench
         .turns::<3>(rounds, async |side| {
             turn += 1;
@@ -64,13 +65,18 @@ async fn as_processes(bench: &mut Bench, case: &str, standbys: u32, rounds: usiz
             // The servers end with `_servers`; their files stay until the end.
             let (took, _servers) = match side {
                 0 => processes::limit(ground.programs.folder(), &ground.template, &below, count).await?,
-                1 => (ground.ours(standbys).await?, Vec::new()),
+                1 => {
+                    let took = ground.ours(standbys).await?;
+                    looks.push(took.whole - took.streaming);
+                    (took.streaming, Vec::new())
+                }
                 _ => processes::by_hand(ground.programs.folder(), &below, count).await?,
             };
             Ok(took)
         })
         .await?;
     judge(bench, case, &PROCESS, &figures, standbys == 2);
+    bench.tell(case, &format!("a first look at every node took {:.0} ms more", Spread::of(&looks)));
     Ok(())
 }
 
@@ -78,11 +84,16 @@ async fn in_docker(bench: &mut Bench, case: &str, standbys: u32, rounds: usize) 
     let folder = processes::folder()?;
     let ground = Containers::new(folder.path()).await?;
     let (rounds, count) = (bench.rounds(rounds), standbys as usize);
+    let mut looks = Vec::new();
     let figures = bench
         .turns::<3>(rounds, async |side| {
             let took = match side {
                 0 => docker::bare(&ground.engine, &ground.template, count + 1).await?,
-                1 => ground.ours(standbys).await?.0,
+                1 => {
+                    let took = ground.ours(standbys).await?.0;
+                    looks.push(took.whole - took.streaming);
+                    took.streaming
+                }
                 _ => docker::by_hand(&ground.engine, &ground.image.id, count).await?,
             };
             docker::sweep().await;
@@ -90,6 +101,7 @@ async fn in_docker(bench: &mut Bench, case: &str, standbys: u32, rounds: usize) 
         })
         .await?;
     judge(bench, case, &DOCKER, &figures, standbys == 2);
+    bench.tell(case, &format!("a first look at every node took {:.0} ms more", Spread::of(&looks)));
     Ok(())
 }
 
@@ -136,7 +148,7 @@ impl Processes {
     }
 
     /// One bring-up; its servers are killed, its files stay.
-    async fn ours(&self, standbys: u32) -> Run<f64> {
+    async fn ours(&self, standbys: u32) -> Run<Took> {
         let runtime = ProcessRuntime::new(owner::current(owner::new_lab_id()), &self.dirs, self.programs.clone())?;
         let topology = Topology::primary_with(standbys);
         let (took, lab) = drive(runtime, &self.key, &topology).await?;
@@ -170,7 +182,7 @@ impl Containers {
     }
 
     /// One bring-up, and the template's image.
-    async fn ours(&self, standbys: u32) -> Run<(f64, String)> {
+    async fn ours(&self, standbys: u32) -> Run<(Took, String)> {
         let owner = owner::current(owner::new_lab_id());
         let runtime = DockerRuntime::new(owner, self.engine.clone(), self.image.clone());
         let (took, lab) = drive(runtime, &self.key, &Topology::primary_with(standbys)).await?;

@@ -30,10 +30,11 @@ mod throttle;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -94,8 +95,9 @@ pub struct Relay {
 
 impl Relay {
     /// Listens at `listen` (port 0 chooses one) and passes connections on to where `upstream` says at that moment; while it
-    /// says None a connection waits, and where nobody listens it is closed as soon as it has come. To be called on a runtime.
+    /// says None a connection waits, and where nobody listens it is closed as soon as it has come.
     pub fn start(listen: SocketAddr, upstream: watch::Receiver<Option<SocketAddr>>) -> io::Result<Self> {
+        let _here = thread()?.enter();
         let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit the sizes.
@@ -139,6 +141,19 @@ impl Relay {
     pub fn reading(&self) -> Reading {
         self.counts.reading()
     }
+}
+
+/// All relays live on one thread of their own: a message that passes wakes that thread and no other. On a runtime of several
+/// threads one that waits for news may have to wake another one to carry it. Begun with the first relay; ends with the program.
+fn thread() -> io::Result<&'static Handle> {
+    static RELAYS: LazyLock<io::Result<Handle>> = LazyLock::new(|| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let live = move || runtime.block_on(std::future::pending::<()>());
+        std::thread::Builder::new().name("relays".to_owned()).spawn(live)?;
+        Ok(handle)
+    });
+    RELAYS.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
 }
 
 impl Drop for Relay {

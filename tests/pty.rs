@@ -259,11 +259,31 @@ fn a_question_a_look_back_and_a_chapter() {
     terminal.until_text("Because so.");
     terminal.keys(" ");
     terminal.until_text("Hello two");
+    let stands_at = |terminal: &mut Terminal, text: &str| {
+        terminal.until("the chapter's text, on a new cluster", |s| {
+            (s.contains(text) && s.contains("Space  goes on")).then_some(())
+        });
+    };
+    // From the beginning of a chapter to the one before, and on again; pressed once more, before the cluster is there.
     terminal.keys("[");
     terminal.until_text("back in its first state");
-    terminal.until("the chapter's text, on a new cluster", |s| {
-        (s.contains("Hello two") && s.contains("Space  goes on")).then_some(())
-    });
+    stands_at(&mut terminal, "Hello one");
+    terminal.keys("]]");
+    stands_at(&mut terminal, "Hello two");
+    terminal.keys("[[");
+    stands_at(&mut terminal, "Hello one");
+    // The lesson is left, and come back to.
+    terminal.keys("X");
+    terminal.until_text("X comes back to it");
+    terminal.until_no("Hello one");
+    terminal.keys("X");
+    stands_at(&mut terminal, "Hello one");
+    terminal.keys(" ");
+    terminal.until_text("Which of them?");
+    terminal.keys("2");
+    terminal.until_text("Because so.");
+    terminal.keys(" ");
+    terminal.until_text("Hello two");
     terminal.keys(" ");
     terminal.until_text("1 of 1 answers right");
     leave(&house, &mut terminal);

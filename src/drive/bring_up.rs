@@ -7,7 +7,7 @@ use futures_util::future::{join_all, try_join, try_join_all};
 use tokio::time::Instant;
 
 use super::climb::Climb;
-use super::{Done, Failure, Handle, Lab, Steps, faults, links};
+use super::{Done, Failure, Handle, Lab, Steps, failover, faults, links};
 use crate::model::NodeName;
 use crate::model::msg::{Happened, NodePlan, Topology};
 use crate::observe;
@@ -105,29 +105,9 @@ pub(super) fn standby_files<R: Runtime>(
     Ok(conf::standby_files(node, from, &passfile, &lab.passwords, &lab.settings(), &own))
 }
 
-async fn until_streaming<R: Runtime>(
-    lab: &Arc<Lab<R>>,
-    standby: &NodeName,
-    upstream: &NodeName,
-) -> Result<(), Failure> {
-    let control = lab.control(upstream)?;
-    let end = Instant::now() + STREAM_LIMIT;
-    loop {
-        let sample = control.sample().await?;
-        if sample.senders.iter().any(|s| s.name == standby.as_str() && s.state == "streaming") {
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            return Err(late(standby.as_str(), upstream));
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    }
-}
-
 /// A standby doesn't get there.
-pub(super) fn late(standby: &str, upstream: &NodeName) -> Failure {
-    let limit = STREAM_LIMIT.as_secs();
-    Failure(format!("{standby} does not stream from {upstream} after {limit} s; its log says why"))
+pub(super) fn late(standby: &str, upstream: &NodeName, limit: Duration) -> Failure {
+    Failure(format!("{standby} does not stream from {upstream} after {} s; its log says why", limit.as_secs()))
 }
 
 /// Bring-up is over: standbys stop trying every 20 ms. Nobody waits for that.
@@ -192,7 +172,7 @@ async fn make_standby<R: Runtime>(
     let control = start(lab, name, Some(upstream), lab.keys()).await?;
     watch(lab, name);
     links::dial(lab, name).await?;
-    until_streaming(lab, name, upstream).await?;
+    failover::until_followed(lab, name, upstream, STREAM_LIMIT).await?;
     control.alter_system("wal_retrieve_retry_interval", None).await?;
     Ok(())
 }

@@ -127,7 +127,7 @@ impl<'a, R: Runtime> Climb<'a, R> {
             waiting = later;
             if let Some(name) = waiting.first() {
                 if Instant::now() >= end {
-                    return Err(late(name, node));
+                    return Err(late(name, node, STREAM_LIMIT));
                 }
                 if patience.is_some_and(|time| Instant::now() >= time) {
                     patience = None;

@@ -266,12 +266,11 @@ pub(super) async fn until_followed<R: Runtime>(
     let control = lab.control(upstream)?;
     let end = Instant::now() + limit;
     loop {
-        let sample = control.sample().await?;
-        if sample.senders.iter().any(|s| s.name == standby.as_str() && s.state == "streaming") {
+        if control.streaming().await?.iter().any(|name| name == standby.as_str()) {
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(Failure(format!("it doesn't stream after {} s; its log says why", limit.as_secs())));
+            return Err(bring_up::late(standby.as_str(), upstream, limit));
         }
         sleep(bring_up::ASK_EVERY).await;
     }

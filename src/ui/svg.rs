@@ -85,17 +85,25 @@ impl Run<'_> {
         );
     }
 
-    /// Every character has a place of its own, so that no font's idea of its width moves the next one.
+    /// Word by word: what draws it may know only the first of an element's places (librsvg does).
     fn text(&self, page: &mut Markup, y: usize) {
+        let mut first = self.first;
+        for cells in self.cells.chunk_by(|a, b| is_blank(a) == is_blank(b)) {
+            if !is_blank(&cells[0]) {
+                Run { first, look: self.look, cells }.word(page, y);
+            }
+            first += cells.len();
+        }
+    }
+
+    /// Every character has a place of its own, so that no font's idea of its width moves the next one.
+    fn word(&self, page: &mut Markup, y: usize) {
         let (mut places, mut text) = (Vec::new(), String::new());
-        for (n, cell) in self.cells.iter().enumerate().filter(|(_, cell)| !cell.symbol().trim().is_empty()) {
+        for (n, cell) in self.cells.iter().enumerate() {
             // A character of two parts (a letter and its accent) shares one place.
             let here = place(self.first + n);
             places.extend(std::iter::repeat_n(here, cell.symbol().chars().count()));
             text.push_str(cell.symbol());
-        }
-        if text.is_empty() {
-            return;
         }
         let places = places.join(" ");
         let foot = y as f64 * HEIGHT + FOOT;
@@ -118,6 +126,10 @@ impl Run<'_> {
         let said: Vec<_> = all.into_iter().filter(|(_, value)| !plain.contains(&value.to_string().as_str())).collect();
         page.leaf("text", &said, &text);
     }
+}
+
+fn is_blank(cell: &Cell) -> bool {
+    cell.symbol().trim().is_empty()
 }
 
 fn look(cell: &Cell, theme: &Theme) -> Look {
