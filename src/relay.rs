@@ -210,7 +210,10 @@ async fn carry(mut near: TcpStream, mut link: Link) {
             if let Err(error) = done {
                 tracing::debug!(%error, "relayed connection ended");
             }
-            return;
+            // The refusal may have come while it was carried on.
+            if !refuse::applies(&told.borrow()) {
+                return;
+            }
         }
     }
     refuse::reset(near);

@@ -231,6 +231,43 @@ fn jumps_are_counted_from_where_the_lesson_is_being_taken() {
 }
 
 #[test]
+fn back_and_on_again_over_what_was_played_skips_nothing_and_keeps_the_answers() {
+    let mut lab = Lab::live(QUESTION, true);
+    lab.key(Playback::Next);
+    lab.key(Playback::Answer(1));
+    lab.key(Playback::Next);
+    assert_eq!(lab.script().at, 4);
+    for chapter in [0, 1] {
+        lab.key(Playback::Jump(chapter));
+        let (id, _) = lab.acts.pop().unwrap();
+        lab.up(id.0);
+    }
+    lab.key(Playback::Next);
+    assert!(lab.script().over() && !lab.script().skipped);
+    assert_eq!(lab.script().score(), (1, 1));
+    lab.key(Playback::Restart);
+    let (id, _) = lab.acts.pop().unwrap();
+    lab.up(id.0);
+    assert!(lab.script().answers.is_empty());
+}
+
+#[test]
+fn a_last_answer_that_is_late_hides_none_before_it() {
+    let wish = "[[step]]\nsql = \"SELECT 1\"\non = \"p\"\nvalue = 2\nwithin = \"1s\"\n[[step]]\npause = \"1s\"\n";
+    let mut lab = Lab::live(wish, false);
+    lab.answer(rows(&["1"]));
+    lab.wait_ms(300);
+    assert_eq!(lab.acts.len(), 1, "asked once more");
+    lab.wait_ms(800);
+    assert!(lab.details()[0].starts_with("rows 1, where 2 was expected after 11"), "{:?}", lab.details());
+    assert!(!lab.script().over(), "what was only looked at ends nothing");
+    let mut lab = Lab::live(wish, false);
+    lab.wait_ms(1_100);
+    assert!(lab.details()[0].contains("no answer") && lab.script().over(), "{:?}", lab.details());
+    lab.acts.clear();
+}
+
+#[test]
 fn back_goes_to_the_beginning_of_a_chapter_and_from_there_to_the_one_before() {
     let mut lab = Lab::live(CHAPTERS, true);
     lab.key(Playback::Next);
@@ -280,7 +317,7 @@ fn a_lesson_that_was_left_is_come_back_to_where_it_was() {
     assert!(lab.script().over() && !lab.script().results[2].ok);
     lab.key(Playback::Leave);
     lab.key(Playback::Return);
-    assert!(lab.model.script.is_none(), "one that is over is not come back to");
+    assert!(lab.script().over(), "one that is over can be read once more");
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn a_file_that_uses_everything_is_right() {
 #[test]
 fn damaged_files_never_make_it_fall_over() {
     let mut bases: Vec<String> = files().iter().map(|p| fs::read_to_string(p).unwrap()).collect();
-    bases.push(FULL.to_owned());
+    // Files with planted mistakes are seldom right by chance.
+    bases.extend(vec![FULL.to_owned(); bases.len()]);
     let mut chance = fastrand::Rng::with_seed(4);
     let (mut good, mut bad) = (0, 0);
     for round in 0..10_000 {

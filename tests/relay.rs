@@ -346,11 +346,17 @@ async fn messages_and_round_trips_of_a_real_session_are_counted() {
     let (relay, _tell) = relay_to(Some(p.address));
     let control = p.control_at(relay.address());
     control.beat(1).await.unwrap();
-    let before = relay.reading();
+    // An answer is counted once it has been handed on: whoever got it may look before that.
+    let all = async || {
+        let now = relay.reading();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        (relay.reading() == now).then_some(now)
+    };
+    let before = wait_for("all that has passed", all).await;
     for beat in 2..12 {
         control.beat(beat).await.unwrap();
     }
-    let after = relay.reading();
+    let after = wait_for("all that has passed", all).await;
     let sent = |p: Passed| p.messages.expect("nothing was lost");
     assert_eq!(after.round_trips - before.round_trips, 10, "one statement, one round trip");
     // Bind, Execute, Sync; BindComplete, CommandComplete, ReadyForQuery.

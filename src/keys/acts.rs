@@ -175,10 +175,13 @@ pub(super) fn reread(model: &Model, view: &mut View) -> Made<Option<Intent>> {
 }
 
 /// A hint, where there is one more.
-pub(super) fn hint(model: &Model, _: &mut View) -> Made<Option<Intent>> {
+pub(super) fn hint(model: &Model, view: &mut View) -> Made<Option<Intent>> {
     let script = model.script.as_ref().ok_or("no lesson plays")?;
     match script.step().map(|s| s.hints.len()) {
-        Some(n) if n > script.hints => Ok(Some(Intent::Play(Playback::Hint))),
+        Some(n) if n > script.hints => {
+            view.scroll.remove(&Panel::Lesson);
+            Ok(Some(Intent::Play(Playback::Hint)))
+        }
         Some(0) | None => Err("the lesson has no hint for this step".to_owned()),
         Some(_) => Err("that was the last hint of this step".to_owned()),
     }
@@ -203,9 +206,12 @@ pub(super) fn auto(model: &Model, view: &mut View) -> Made<Option<Intent>> {
 pub(super) fn leave(model: &Model, view: &mut View) -> Made<Option<Intent>> {
     match (&model.script, &model.set_aside) {
         (Some(script), _) => {
-            if !script.over() {
-                view.say(Tone::Plain, "the lesson waits where it is, and the lab is yours; X comes back to it");
-            }
+            let text = if script.over() {
+                "X shows the lesson again"
+            } else {
+                "the lesson waits where it is, and the lab is yours; X comes back to it"
+            };
+            view.say(Tone::Plain, text);
             Ok(Some(Intent::Play(Playback::Leave)))
         }
         (None, Some(_)) => Ok(Some(Intent::Play(Playback::Return))),

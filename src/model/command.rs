@@ -12,7 +12,9 @@ mod parse;
 use super::detector::AutoFailover;
 use super::links::{Harm, Which};
 use super::{NodeName, sync_rule::SyncRule};
-use parse::{add, auto_failover, bare, filled, follow, heal, links, node, number, rate, rejoin, replay, set, slow, sql, throttle};
+use parse::{
+    add, auto_failover, bare, filled, follow, heal, links, node, number, rate, rejoin, replay, set, slow, sql, throttle,
+};
 
 /// The values of `synchronous_commit` (manual 19.5.1), weakest first.
 pub const COMMIT_LEVELS: [&str; 5] = ["off", "local", "remote_write", "on", "remote_apply"];

@@ -80,6 +80,16 @@ impl Condition {
         (holds(&now, self.cmp, &self.value), now)
     }
 
+    /// A value of its quantity with its unit.
+    pub fn shown(&self, value: &Value) -> String {
+        let dimension = QUANTITIES.iter().find(|q| q.name == self.quantity).map(|q| q.dimension);
+        match (value, dimension) {
+            (Value::Number(_), Some(Dimension::Time)) => format!("{value} ms"),
+            (Value::Number(n), Some(Dimension::Bytes)) => super::text::size(n.max(0.0) as u64),
+            _ => value.to_string(),
+        }
+    }
+
     /// The quantity it speaks of.
     pub fn quantity(&self) -> &str {
         &self.quantity
@@ -174,6 +184,11 @@ impl FromStr for Condition {
         };
         words::fits(quantity, cmp).map_err(BadCondition)?;
         let value = value(quantity, right)?;
+        if let (Value::Number(n), Dimension::Count) = (&value, quantity.dimension)
+            && n.fract() != 0.0
+        {
+            return Err(BadCondition(format!("`{name}` is a whole number; it is never {right}")));
+        }
         if let (Value::Text(word), true) = (&value, !matches!(cmp, Cmp::Has | Cmp::Lacks)) {
             words::check(name, word).map_err(BadCondition)?;
         }
@@ -292,6 +307,8 @@ mod tests {
             ("state(s1) = frozn", "never `frozn`; did you mean `frozen`"),
             ("role(s1) = master", "`role` is one of primary, standby"),
             ("acked ~ 5", "`acked` is a number"),
+            ("waiting = 1.5", "a whole number"),
+            ("state(p) > running", "compared with = or !="),
             ("log(s1) = x", "~ or !~"),
             ("session = idle", "session(a)"),
             ("session(A) = idle", "a session's name"),

@@ -298,6 +298,12 @@ pub struct Script {
     /// On the way to another step.
     #[serde(default)]
     pub jump: Option<Jump>,
+    /// What was amiss with the last answer to SQL that is asked again and again.
+    #[serde(default)]
+    pub amiss: Option<String>,
+    /// The furthest step that was come to.
+    #[serde(default)]
+    pub furthest: usize,
     /// Whether something was jumped over since its beginning.
     #[serde(default)]
     pub skipped: bool,

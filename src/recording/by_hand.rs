@@ -3,7 +3,7 @@
 
 use crate::model::admit::admit;
 use crate::model::command::Command;
-use crate::model::msg::{Msg, OpId, Opening, Origin};
+use crate::model::msg::{Msg, OpId, Opening, Origin, Playback};
 use crate::model::verdict::Verdict;
 use crate::model::{Model, Stamp, update};
 use crate::scenario::draft::{Draft, Entry};
@@ -91,6 +91,8 @@ impl Hand {
             Msg::Command(command, Origin::You | Origin::Outside(_)) if admit(&self.model, command).is_ok() => {
                 Some(command.clone())
             }
+            // Taking a lesson to a chapter makes the cluster anew.
+            Msg::Play(Playback::Jump(_) | Playback::Restart) if !self.model.is_resetting() => Some(Command::Reset),
             _ => None,
         };
         if command.is_some() && self.group.as_ref().is_some_and(|g| g.ended.is_some()) {

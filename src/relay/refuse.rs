@@ -5,9 +5,14 @@ use tokio::sync::watch;
 
 use super::Faults;
 
-/// Returns when connections are to be reset. A cut in either direction is stronger: then nobody gets the news.
+/// Whether connections are to be reset. A cut in either direction is stronger: then nobody gets the news.
+pub(super) fn applies(faults: &Faults) -> bool {
+    faults.up.refuse && !faults.up.cut && !faults.down.cut
+}
+
+/// Returns when they are.
 pub(super) async fn in_force(faults: &mut watch::Receiver<Faults>) {
-    if faults.wait_for(|f| f.up.refuse && !f.up.cut && !f.down.cut).await.is_err() {
+    if faults.wait_for(applies).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -2,10 +2,7 @@
 
 use super::markup::Markup;
 use super::{Report, StepReport};
-use crate::model::{Model, Node};
-
-/// Log lines told of each node where something failed.
-const LAST_LINES: usize = 10;
+use crate::model::Model;
 
 /// What became of a test case.
 enum Fate {
@@ -74,7 +71,7 @@ fn properties(page: &mut Markup, report: &Report) {
 fn cases(report: &Report, model: &Model) -> Vec<Case> {
     let fate = report.error.clone().map_or(Fate::Passed, Fate::Error);
     let bring_up = Case { name: "bring-up".to_owned(), seconds: seconds(report.bring_up_ms), fate };
-    let steps = report.steps.iter().enumerate().map(|(n, step)| of_step(n, step, model));
+    let steps = report.steps.iter().enumerate().map(|(n, step)| of_step(n, step));
     std::iter::once(bring_up)
         .chain(steps)
         .chain(unreached(report, model))
@@ -87,9 +84,9 @@ fn seconds(ms: Option<u64>) -> f64 {
     ms.unwrap_or_default() as f64 / 1e3
 }
 
-fn of_step(n: usize, step: &StepReport, model: &Model) -> Case {
-    let fate =
-        if step.ok { Fate::Passed } else { Fate::Failed { message: step.detail.clone(), more: last_lines(model) } };
+fn of_step(n: usize, step: &StepReport) -> Case {
+    // The evidence has what was logged at that moment.
+    let fate = if step.ok { Fate::Passed } else { Fate::Failed { message: step.detail.clone(), more: String::new() } };
     Case { name: format!("{:02} {}: {}", n + 1, step.kind, step.name), seconds: seconds(Some(step.ms)), fate }
 }
 
@@ -128,18 +125,6 @@ fn verdict(report: &Report) -> Case {
         other => Fate::Skipped(format!("{other}: {found}")),
     };
     Case { name: "verdict".to_owned(), seconds: 0.0, fate }
-}
-
-/// What each node logged last.
-fn last_lines(model: &Model) -> String {
-    let of = |node: &Node| {
-        let first = node.logs.len().saturating_sub(LAST_LINES);
-        let line =
-            |l: &crate::model::Logged| format!("  {:9.3}s {} {}\n", l.at.0 as f64 / 1e6, l.line.severity, l.line.text);
-        let lines: String = node.logs.iter().skip(first).map(line).collect();
-        if lines.is_empty() { lines } else { format!("{} logged last:\n{lines}", node.name) }
-    };
-    model.nodes.iter().map(of).collect()
 }
 
 fn write(page: &mut Markup, suite: &str, case: &Case) {

@@ -75,6 +75,9 @@ fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>) -> Option<Sc
     if reader.is_hopeless() {
         return None;
     }
+    if read.is_empty() {
+        reader.doubtful(0..0, "a lesson without a [[step]] shows nothing");
+    }
     let [title, summary, level] =
         ["title", "summary", "level"].map(|f| reader.text(table, f).map_or(String::new(), |t| t.text));
     let steps = read.into_iter().map(|placed| placed.step).collect();
@@ -150,7 +153,7 @@ fn cluster(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: BTreeMap<Stri
 fn nodes(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<NodePlan> {
     let items = table.get("node").and_then(|v| v.get_ref().as_array());
     let mut plans: Vec<NodePlan> = Vec::new();
-    if let Some(more) = items.and_then(|items| items.iter().nth(NODES_MAX)) {
+    if let Some(more) = items.and_then(|items| items.get(NODES_MAX)) {
         reader.wrong(more.span(), format!("a lab begins with at most {NODES_MAX} nodes"));
         return plans;
     }

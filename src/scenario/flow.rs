@@ -21,6 +21,8 @@ struct Walk<'r, 'a> {
     /// Every node there ever was: a condition may speak of one that is gone.
     known: BTreeSet<NodeName>,
     frozen: BTreeSet<NodeName>,
+    /// Killed or stopped, and not started since.
+    down: BTreeSet<NodeName>,
     links: Links,
     /// Something is or may be broken beside links and frozen nodes.
     broken: bool,
@@ -36,6 +38,7 @@ pub fn check(reader: &mut Reader<'_>, topology: &Topology, steps: &mut [Placed])
         known: nodes.iter().cloned().collect(),
         nodes,
         frozen: BTreeSet::new(),
+        down: BTreeSet::new(),
         links: Links::default(),
         broken: false,
         sessions: BTreeMap::new(),
@@ -143,6 +146,7 @@ impl Walk<'_, '_> {
         for node in named(command) {
             self.node(&node, span);
         }
+        self.impossible(command, span);
         match command {
             Command::Freeze(n) => {
                 self.frozen.insert(n.clone());
@@ -152,7 +156,11 @@ impl Walk<'_, '_> {
             }
             Command::Kill(n) | Command::Stop(n) | Command::Fence(n) => {
                 self.frozen.remove(n);
+                self.down.insert(n.clone());
                 self.broken = true;
+            }
+            Command::Start(n) | Command::Rejoin { node: n, .. } => {
+                self.down.remove(n);
             }
             Command::PauseReplay(_) | Command::Promote(_) | Command::Failover { .. } | Command::AutoFailover(_) => {
                 self.broken = true;
@@ -170,6 +178,7 @@ impl Walk<'_, '_> {
                 self.nodes.retain(|name| name != n);
                 self.links.forget(n);
                 self.frozen.remove(n);
+                self.down.remove(n);
             }
             Command::Sql { node, session: Some(session), .. } => {
                 self.sessions.insert(session.clone(), node.clone());
@@ -177,12 +186,33 @@ impl Walk<'_, '_> {
             Command::Reset => {
                 self.nodes = self.topology.nodes.iter().map(|n| n.name.clone()).collect();
                 self.frozen.clear();
+                self.down.clear();
                 self.links = Links::default();
                 self.broken = false;
                 self.sessions.clear();
             }
             _ => {}
         }
+    }
+
+    /// What can't be, whatever happened before: a node that is down has nothing to kill, none follows itself.
+    fn impossible(&mut self, command: &Command, span: &Range<usize>) {
+        let why = match command {
+            Command::Kill(n) | Command::Stop(n) | Command::Freeze(n) | Command::Promote(n) | Command::Switchover(n)
+                if self.down.contains(n) =>
+            {
+                format!("{n} is down here, and nothing started it")
+            }
+            Command::Add { name, .. } | Command::AddFresh(name) if self.nodes.contains(name) => {
+                format!("there is a node {name} already")
+            }
+            Command::Follow { standby, upstream } if standby == upstream => format!("{standby} can't follow itself"),
+            Command::Link(_, which) if which.pairs(self.nodes.iter()).iter().any(|(a, b)| a == b) => {
+                "no link leads back to its own end".to_owned()
+            }
+            _ => return,
+        };
+        self.reader.doubtful(span.clone(), why);
     }
 
     fn heal(&mut self, which: Option<&Which>, span: &Range<usize>) {
@@ -193,6 +223,7 @@ impl Walk<'_, '_> {
                 }
                 self.links = Links::default();
                 self.frozen.clear();
+                self.down.clear();
                 self.broken = false;
             }
             Some(which) => {

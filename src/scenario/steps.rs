@@ -59,7 +59,7 @@ impl Trimmings {
 /// The steps of a lesson.
 pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Placed> {
     let items = table.get("step").and_then(|v| v.get_ref().as_array());
-    if let Some(more) = items.and_then(|items| items.iter().nth(2 * STEPS_MAX)) {
+    if let Some(more) = items.and_then(|items| items.get(2 * STEPS_MAX)) {
         reader.wrong(more.span(), format!("a lesson has at most {STEPS_MAX} steps"));
         return Vec::new();
     }
@@ -206,7 +206,13 @@ impl Place<'_, '_> {
         let span = tree::place(self.table, action).map_or(self.heading.clone(), |s| reader.inside(&s));
         let mut spans = Vec::new();
         let kind = match action {
-            "say" => StepKind::Say(self.text(reader, "say")?.text.trim().to_owned()),
+            "say" => {
+                let text = self.text(reader, "say")?;
+                if text.text.trim().is_empty() {
+                    reader.doubtful(text.span.clone(), "there is nothing to read here");
+                }
+                StepKind::Say(text.text.trim().to_owned())
+            }
             "do" => {
                 let commands = self.commands(reader)?;
                 spans = commands.iter().map(|(_, span)| span.clone()).collect();
@@ -292,6 +298,14 @@ impl Place<'_, '_> {
                 lacks.push(field);
             }
         }
+        if text.text.trim().is_empty() {
+            reader.wrong(text.span.clone(), "nothing is asked here");
+        }
+        if let Some(twice) = choices.iter().enumerate().find_map(|(n, c)| choices[..n].contains(c).then_some(c)) {
+            let place = tree::place(self.table, "choices").unwrap_or(text.span.clone());
+            let place = reader.part(&place, twice);
+            reader.wrong(place, "two choices are the same");
+        }
         if !lacks.is_empty() {
             reader.wrong(text.span.clone(), format!("a question without {}", lacks.join(", ")));
         }
@@ -371,6 +385,9 @@ impl Place<'_, '_> {
             *cell = self.expanded(reader, text).map_or(String::new(), |t| t.text);
         }
         let error = self.text(reader, "error");
+        if let (Some(text), true) = (&error, rows.is_some()) {
+            reader.wrong(text.span.clone(), "what fails gives no rows: either error or value and rows");
+        }
         if let Some(code) = error.as_ref().filter(|t| !is_sqlstate(&t.text)) {
             reader.wrong(code.span.clone(), "an SQLSTATE has five of 0-9 and A-Z, like \"25006\"");
         }

@@ -314,9 +314,9 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
     }
 }
 
-/// A time in milliseconds.
+/// A time in milliseconds, less than a day.
 pub fn time(text: &str) -> Option<u64> {
-    let time = text.parse::<jiff::SignedDuration>().ok().filter(|d| !d.is_negative())?;
+    let time = text.parse::<jiff::SignedDuration>().ok().filter(|d| !d.is_negative() && d.as_hours() < 24)?;
     time.as_millis().try_into().ok()
 }
 

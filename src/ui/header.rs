@@ -104,10 +104,12 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
         let (word, style) = if model.heartbeat { ("heartbeat  ", theme.dim) } else { ("heartbeat off  ", theme.warn) };
         spans.push(Span::styled(word, style));
     }
-    for op in model.ops.values().take(2) {
+    // Where room is short, what the lab has to say goes before what it does.
+    let ops = if view.toast.is_some() && area.width < 120 { 0 } else { 2 };
+    for op in model.ops.values().take(ops) {
         let what = op.command.as_ref().map_or_else(|| "starting".to_owned(), ToString::to_string);
-        let text = format!("{} {what} {}  ", spinner(model.now), figures::lasted(model.now.ms_since(op.since)));
-        spans.push(Span::styled(prose::clip(&text, 40), theme.info));
+        let text = format!("{} {what} {}", spinner(model.now), figures::lasted(model.now.ms_since(op.since)));
+        spans.extend([Span::styled(prose::clip(&text, 40), theme.info), Span::raw("  ")]);
     }
     let used: usize = spans.iter().map(Span::width).sum();
     let room = usize::from(area.width).saturating_sub(used);

@@ -25,7 +25,10 @@ struct Page {
 impl Page {
     fn of(area: Rect, script: &Script, model: &Model, view: &View) -> Self {
         let inner = widgets::inset(area.inner(Margin::new(1, 1)), 2);
-        let foot = foot(script, model, (inner.width, inner.height), &view.theme);
+        let mut foot = foot(script, model, (inner.width, inner.height), &view.theme);
+        if let (Some(last), true) = (foot.last_mut(), view.past.is_some()) {
+            *last = Line::styled("as it was then: the keys below move in time, not the lesson", view.theme.dim);
+        }
         let tall = (foot.len() as u16 + 1).min(inner.height.saturating_sub(2));
         let text = Rect { height: inner.height - tall, ..inner };
         // Narration that was read stays, greyed, while its step plays out.
@@ -37,7 +40,9 @@ impl Page {
             }
         }
         let height = usize::from(text.height);
-        let by_itself = || turned(script, model, lines.len(), height);
+        // A hint that was asked for is below the text.
+        let hinted = script.hints > 0 && script.reread.is_none();
+        let by_itself = || if hinted { usize::MAX } else { turned(script, model, lines.len(), height) };
         let first = view.scroll.get(&Panel::Lesson).copied().unwrap_or_else(by_itself);
         let first = first.min(lines.len().saturating_sub(height));
         Self { text, foot, lines, first }
@@ -180,9 +185,8 @@ fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'sta
             (_, 0) => String::new(),
             (right, asked) => format!(", {right} of {asked} answers right"),
         };
-        let text = format!("{sign} over: {good} of {}{score}", good + bad);
-        let next =
-            if width < 80 { " as expected, X leaves" } else { " as expected. X leaves the lesson; the lab stays" };
+        let text = format!("{sign} over: {good} of {} as expected{score}", good + bad);
+        let next = if width < 100 { " X leaves" } else { " X leaves the lesson, the lab stays" };
         return Line::from(vec![widgets::badge(&text, style), Span::styled(next, theme.key)]);
     }
     if script.reread.is_some() {

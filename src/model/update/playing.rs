@@ -156,7 +156,10 @@ fn doing(model: &mut Model, commands: &[Command], progress: Progress, effects: &
         Some(ids) if under_way(model, &ids) => false,
         Some(ids) => match first_error(model, &ids) {
             Some(why) if !may_fail(model) => done_badly(model, &format!("{}: {why}", in_words())),
-            _ => {
+            failed => {
+                if let Some(why) = failed {
+                    model.say(Who::Script, Tone::Warn, format!("{}: {why}", in_words()));
+                }
                 set(model, Progress::Doing { index: index + 1, ops: None, since: begun });
                 true
             }
@@ -198,7 +201,11 @@ fn done_badly(model: &mut Model, why: &str) -> bool {
     let expected = model.script.as_ref().and_then(Script::step).and_then(|s| s.refused.clone());
     match expected {
         Some(part) if why.contains(&part) => finish(model, true, format!("refused, as expected: {why}")),
-        _ => {
+        Some(part) => {
+            finish(model, false, format!("{why}; \"{part}\" was to be the reason"));
+            end(model)
+        }
+        None => {
             finish(model, false, why.to_owned());
             end(model)
         }
@@ -218,14 +225,14 @@ fn watch(model: &mut Model, condition: &Condition, progress: &Progress, within_m
     };
     let waited = model.now.ms_since(begun);
     let is_wait = model.script.as_ref().and_then(Script::step).is_some_and(|s| s.word() == "wait");
-    let evidence = |verb: &str| format!("{condition}: {verb} {value} after {waited} ms");
+    let evidence = || format!("{condition}: is {} after {waited} ms", condition.shown(&value));
     if holds && model.now.ms_since(held.unwrap_or(model.now)) >= during_ms {
-        return finish(model, true, evidence("is"));
+        return finish(model, true, evidence());
     }
     if !holds && waited >= within_ms {
         // What must hold at once says enough by its value; what was waited for in vain has a reason somewhere.
         let said = if within_ms > 0 { last_lines(model, condition.node()) } else { String::new() };
-        finish(model, false, evidence("is only") + &said);
+        finish(model, false, evidence() + &said);
         return !is_wait || end(model);
     }
     let held = holds.then(|| held.unwrap_or(model.now));
@@ -270,12 +277,15 @@ fn finish(model: &mut Model, ok: bool, detail: String) -> bool {
     script.at += 1;
     script.progress = Progress::Fresh;
     script.hints = 0;
+    script.amiss = None;
+    script.furthest = script.furthest.max(script.at);
     script.reread = None;
     if !script.skims() {
         script.jump = None;
     }
     if !ok {
-        model.say(Who::Script, Tone::Bad, format!("{name}: {detail}"));
+        let text = if detail.starts_with(&name) { detail } else { format!("{name}: {detail}") };
+        model.say(Who::Script, Tone::Bad, text);
     }
     true
 }

@@ -44,6 +44,10 @@ pub fn run(model: &mut Model, query: &Query, progress: Progress, effects: &mut V
             return false;
         }
         let said = logged(model, query);
+        // What it gave before is what it gave: only that this last answer is late.
+        if let Some(why) = model.script.as_ref().and_then(|s| s.amiss.clone()) {
+            return finish(model, false, format!("{why} after {waited} ms{said}"));
+        }
         finish(model, false, format!("{}: no answer after {waited} ms{said}", query.command));
         return end(model);
     }
@@ -55,7 +59,9 @@ pub fn run(model: &mut Model, query: &Query, progress: Progress, effects: &mut V
     };
     match query.wanted.amiss(&got) {
         None => done_well(model, in_a_line(&got)),
-        Some(_) if !late => {
+        Some(why) if !late => {
+            let may_go_on = got.error.is_none() || query.wanted.error.is_some();
+            model.script.iter_mut().for_each(|s| s.amiss = may_go_on.then(|| why.clone()));
             set(model, Progress::Doing { index: tries + 1, ops: None, since: begun });
             true
         }

@@ -24,6 +24,8 @@ pub fn key(model: &mut Model, key: Playback) -> Vec<Effect> {
         Playback::Restart => {
             if let Some(script) = &mut model.script {
                 (script.began, script.hints_taken) = (None, 0);
+                (script.skipped, script.furthest) = (false, 0);
+                script.answers.clear();
             }
             jump(model, Some(0));
         }
@@ -37,9 +39,9 @@ pub fn key(model: &mut Model, key: Playback) -> Vec<Effect> {
     Vec::new()
 }
 
-/// The lesson is set aside as it is; its sessions stay open, so that it can go on. One that is over has nothing to come back to.
+/// The lesson is set aside as it is; its sessions stay open, so that it can go on.
 fn leave(model: &mut Model) {
-    model.set_aside = model.script.take().filter(|script| !script.over());
+    model.set_aside = model.script.take();
     if let Some(script) = &model.set_aside {
         let text = format!("left the lesson \"{}\"; X comes back to it", script.title);
         model.say(Who::You, Tone::Plain, text);
@@ -60,7 +62,8 @@ fn come_back(model: &mut Model) {
             Progress::Fresh => {}
         }
         script.auto = script.auto.map(|_| now);
-        let text = format!("back at the lesson \"{}\"", script.title);
+        let anew = if script.over() { "" } else { "; it knows the cluster as it left it: [ makes it anew" };
+        let text = format!("back at the lesson \"{}\"{anew}", script.title);
         model.say(Who::You, Tone::Plain, text);
     }
 }
@@ -148,17 +151,19 @@ fn jump(model: &mut Model, to: Option<usize>) {
     let resetting = model.is_resetting();
     let (Some(script), Some(to)) = (&mut model.script, to) else { return };
     let here = script.here();
-    let reset = script.jump.take().and_then(|before| before.reset).filter(|_| resetting);
-    script.skipped = to > 0 && (script.skipped || to > here);
+    let before = script.jump.take().map(|before| before.reset);
+    let again = before.is_some();
+    let reset = before.flatten().filter(|_| resetting);
+    script.skipped |= to > here.max(script.furthest);
     script.jump = Some(Jump { to, reset });
     script.at = 0;
     script.progress = Progress::Fresh;
     script.results.clear();
-    script.answers.retain(|step, _| *step < to);
     script.reread = None;
     script.hints = 0;
     let name = script.chapter_of(to).map_or_else(|| "the beginning".to_owned(), |(_, name)| format!("\"{name}\""));
-    model.say(Who::Script, Tone::Plain, format!("the cluster is made anew and taken to {name}"));
+    let what = if again { "rather" } else { "the cluster is made anew and taken" };
+    model.say(Who::Script, Tone::Plain, format!("{what} to {name}"));
 }
 
 /// Whether the lesson may play on: on the way to another step the cluster is reset first.
