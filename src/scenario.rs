@@ -15,6 +15,7 @@ pub mod fields;
 mod file;
 mod flow;
 mod schema;
+mod settings;
 mod steps;
 mod tree;
 mod vars;

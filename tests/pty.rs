@@ -274,7 +274,7 @@ fn a_question_a_look_back_and_a_chapter() {
     stands_at(&mut terminal, "Hello one");
     // The lesson is left, and come back to.
     terminal.keys("X");
-    terminal.until_text("X comes back to it");
+    terminal.until_text("X comes back to the lesson");
     terminal.until_no("Hello one");
     terminal.keys("X");
     stands_at(&mut terminal, "Hello one");

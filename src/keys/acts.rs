@@ -209,7 +209,7 @@ pub(super) fn leave(model: &Model, view: &mut View) -> Made<Option<Intent>> {
             let text = if script.over() {
                 "X shows the lesson again"
             } else {
-                "the lesson waits where it is, and the lab is yours; X comes back to it"
+                "X comes back to the lesson: it waits where it is, and the lab is yours"
             };
             view.say(Tone::Plain, text);
             Ok(Some(Intent::Play(Playback::Leave)))

@@ -91,7 +91,7 @@ impl Draft {
     fn head(&self) -> String {
         let mut text = format!("title = {}\nsummary = {}\n\n", quoted(&self.title), quoted(&one_line(&self.summary)));
         text.extend(self.topology.nodes.iter().map(node));
-        let settings = self.topology.settings.iter().filter(|(name, _)| super::file::setting(name).is_ok());
+        let settings = self.topology.settings.iter().filter(|(name, _)| super::settings::known(name).is_ok());
         let settings: String = settings.map(|(name, value)| format!("{} = {}\n", key(name), quoted(value))).collect();
         if !settings.is_empty() {
             text.push_str(&format!("[settings]\n{settings}\n"));

@@ -6,16 +6,14 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{self, KEPT_FROM_LESSONS};
+use super::fields;
+use super::settings::{self, When};
 use super::tree::{self, Mistake, Reader, Text};
 use super::{Complaint, Scenario, flow, steps};
 use crate::model::NodeName;
-use crate::model::command::{Rate, nearest};
+use crate::model::command::Rate;
 use crate::model::msg::{NodePlan, Topology, WriterPlan};
 use crate::model::script::Script;
-
-/// The settings that PostgreSQL 15 to 18 have, one a line (`postgres --describe-config` and pg_settings).
-const SETTINGS: &str = include_str!("settings.txt");
 
 /// Nodes that a lab may begin with: a primary and sixteen standbys.
 const NODES_MAX: usize = 17;
@@ -107,31 +105,23 @@ fn vars(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String
 }
 
 fn settings(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String> {
-    let Some(settings) = sub_table(table, "settings") else { return BTreeMap::new() };
-    for key in settings.keys() {
-        if !reader.skips()
-            && let Err(why) = setting(key.get_ref())
-        {
-            reader.wrong(key.span(), why);
+    let Some(given) = sub_table(table, "settings") else { return BTreeMap::new() };
+    for (key, value) in given {
+        if reader.skips() {
+            continue;
+        }
+        match settings::known(key.get_ref()) {
+            Err(why) => reader.wrong(key.span(), why),
+            Ok(()) => {
+                let value_text = tree::scalar(value.get_ref()).unwrap_or_default();
+                if let Some(why) = settings::amiss(key.get_ref(), &value_text, When::Start) {
+                    let place = reader.inside(&value.span());
+                    reader.doubtful(place, why);
+                }
+            }
         }
     }
-    tree::scalars(settings)
-}
-
-/// Whether PostgreSQL has a setting of that name and a lesson may decide it. A name with a dot belongs to an extension.
-pub fn setting(name: &str) -> Result<(), String> {
-    let lower = name.to_ascii_lowercase();
-    let short: String = name.chars().take(40).collect();
-    if KEPT_FROM_LESSONS.contains(&lower.as_str()) {
-        return Err(format!("`{short}` is not a lesson's to set: it runs programs, loads code or moves the server"));
-    }
-    if lower.contains('.') || SETTINGS.lines().any(|known| known == lower) {
-        return Ok(());
-    }
-    Err(match nearest(&lower, SETTINGS.lines()) {
-        Some(near) => format!("PostgreSQL has no setting `{short}`; did you mean `{near}`?"),
-        None => format!("PostgreSQL has no setting `{short}`"),
-    })
+    tree::scalars(given)
 }
 
 fn cluster(reader: &mut Reader<'_>, table: &DeTable<'_>, settings: BTreeMap<String, String>) -> Topology {

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::{ACTIONS, STEP, TRIMMINGS};
 use super::file::name_of;
+use super::settings::{self, When};
 use super::tree::{self, Reader, Text};
 use super::vars::{self, Vars};
 use crate::model::NodeName;
@@ -266,11 +267,8 @@ impl Place<'_, '_> {
             }
             match text.text.parse::<Command>() {
                 Ok(command) => {
-                    if let Command::Set { name, .. } = &command
-                        && let Err(why) = super::file::setting(name)
-                    {
-                        let place = reader.part(&text.span, name);
-                        reader.wrong(place, why);
+                    if let Command::Set { name, value, .. } = &command {
+                        self.setting(reader, &text, name, value);
                     }
                     commands.push((command, text.span));
                 }
@@ -278,6 +276,17 @@ impl Place<'_, '_> {
             }
         }
         (commands.len() == count && count > 0).then_some(commands)
+    }
+
+    fn setting(&self, reader: &mut Reader<'_>, text: &Text, name: &str, value: &str) {
+        let may_be_wrong = ["refused", "may_fail"].iter().any(|f| self.table.contains_key(*f));
+        if let Err(why) = settings::known(name) {
+            let place = reader.part(&text.span, name);
+            reader.wrong(place, why);
+        } else if let Some(why) = settings::amiss(name, value, When::Reload).filter(|_| !may_be_wrong) {
+            let place = reader.part(&text.span, value);
+            reader.doubtful(place, why);
+        }
     }
 
     fn condition(&self, reader: &mut Reader<'_>, field: &str) -> Option<Condition> {

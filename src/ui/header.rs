@@ -109,7 +109,8 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
     for op in model.ops.values().take(ops) {
         let what = op.command.as_ref().map_or_else(|| "starting".to_owned(), ToString::to_string);
         let text = format!("{} {what} {}", spinner(model.now), figures::lasted(model.now.ms_since(op.since)));
-        spans.extend([Span::styled(prose::clip(&text, 40), theme.info), Span::raw("  ")]);
+        let most = if area.width < 120 { 24 } else { 40 };
+        spans.extend([Span::styled(prose::clip(&text, most), theme.info), Span::raw("  ")]);
     }
     let used: usize = spans.iter().map(Span::width).sum();
     let room = usize::from(area.width).saturating_sub(used);

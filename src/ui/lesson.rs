@@ -185,8 +185,12 @@ fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'sta
             (_, 0) => String::new(),
             (right, asked) => format!(", {right} of {asked} answers right"),
         };
-        let text = format!("{sign} over: {good} of {} as expected{score}", good + bad);
-        let next = if width < 100 { " X leaves" } else { " X leaves the lesson, the lab stays" };
+        let all = good + bad;
+        let (text, next) = match width {
+            ..60 => (format!("{sign} over: {good}/{all}{score}"), ""),
+            60..100 => (format!("{sign} over: {good} of {all} as expected{score}"), " X leaves"),
+            _ => (format!("{sign} over: {good} of {all} as expected{score}"), " X leaves the lesson, the lab stays"),
+        };
         return Line::from(vec![widgets::badge(&text, style), Span::styled(next, theme.key)]);
     }
     if script.reread.is_some() {

@@ -6,7 +6,7 @@ use crate::model::ledger::{Ids, and, count, or};
 use crate::model::links::{Harm, Which};
 use crate::model::msg::{Happened, Rejoined, Road, Taken};
 use crate::model::verdict::Side;
-use crate::model::{Model, NodeName, Stamp};
+use crate::model::{Model, Node, NodeName, Stamp};
 
 /// For commands that need no adapter.
 pub fn at_once(model: &Model, command: &Command) -> String {
@@ -20,6 +20,9 @@ pub fn at_once(model: &Model, command: &Command) -> String {
         Command::Clients(_) | Command::Rate(_) => format!("{command}: {} clients, {rate}", plan.clients),
         Command::Pause => "pause: the writer rests; what is under way still finishes".to_owned(),
         Command::Resume => format!("resume: {} clients, {rate}", plan.clients),
+        Command::Write(_) if !plan.target.as_ref().and_then(|n| model.node(n)).is_some_and(Node::answers) => {
+            format!("{command}: no server takes writes now; they wait until one does")
+        }
         Command::Target(None) => "target primary: the writer follows the primary".to_owned(),
         Command::Target(Some(n)) => format!("target {n}: the writer stays on {n}, whatever happens"),
         Command::Heartbeat(true) => "heartbeat on: a small write every 100 ms keeps standbys answering".to_owned(),
