@@ -302,6 +302,11 @@ impl Model {
         self.nodes.iter().find(|n| n.name == *name)
     }
 
+    /// The lesson of this lab: the one that plays, or the one that was left.
+    pub fn lesson(&self) -> Option<&Script> {
+        self.script.as_ref().or(self.set_aside.as_ref())
+    }
+
     /// Whether `reset` is under way: what is seen of the nodes meanwhile is their end and their beginning.
     pub fn is_resetting(&self) -> bool {
         self.ops.values().any(|op| matches!(op.command, Some(Command::Reset)))

@@ -48,6 +48,9 @@ pub struct Header {
     pub began: String,
     /// The seed, where chance had a part.
     pub seed: Option<u64>,
+    /// Whether its end is marked ([`tail`]): without the mark it was cut off then. Older ones have none.
+    #[serde(default)]
+    pub end_marked: bool,
 }
 
 /// Where a part lies, and which moments it holds.

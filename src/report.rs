@@ -213,7 +213,7 @@ impl Report {
     pub fn of(model: &Model) -> Self {
         let counts = model.ledger.counts();
         let verified = model.verification.as_ref();
-        let script = model.script.as_ref();
+        let script = model.lesson();
         let (passed, failed) = script.map_or((0, 0), crate::model::script::Script::tally);
         Self {
             report_version: VERSION,

@@ -251,6 +251,58 @@ fn back_and_on_again_over_what_was_played_skips_nothing_and_keeps_the_answers() 
     assert!(lab.script().answers.is_empty());
 }
 
+/// A step that can't be done ends the lesson there, not at its last step: jumps are counted from it, and nothing after it was played.
+#[test]
+fn a_lesson_that_broke_off_is_where_it_broke() {
+    let steps = CHAPTERS.replace("do = \"clients 2\"", "do = \"thaw s1\"");
+    let mut lab = Lab::live(&steps, true);
+    lab.key(Playback::Next);
+    assert!(lab.script().over() && lab.script().results.len() == 2, "{:?}", lab.script().results);
+    assert_eq!((lab.script().chapter_back(), lab.script().chapter_on()), (0, Some(4)));
+    lab.key(Playback::Jump(2));
+    assert!(lab.script().skipped, "chapters that were never come to");
+}
+
+#[test]
+fn a_jump_waits_for_a_reset_that_is_not_its_own() {
+    let mut lab = Lab::live(CHAPTERS, true);
+    lab.key(Playback::Jump(2));
+    let (id, _) = lab.acts.pop().unwrap();
+    lab.up(id.0);
+    assert_eq!(lab.script().at, 5);
+    lab.key(Playback::Jump(1));
+    let (own, _) = lab.acts.pop().unwrap();
+    lab.up(own.0);
+    lab.msg(Msg::Command("reset".parse().unwrap(), Origin::Outside(1)));
+    let (other, _) = lab.acts.pop().unwrap();
+    lab.key(Playback::Jump(0));
+    lab.wait_ms(100);
+    assert!(lab.acts.is_empty() && !lab.script().over(), "neither acts nor gives up");
+    lab.up(other.0);
+    lab.wait_ms(100);
+    let (id, act) = lab.acts.pop().expect("its own reset");
+    assert!(matches!(act, Act::Reset(_)));
+    lab.up(id.0);
+    assert_eq!(lab.script().at, 2);
+}
+
+#[test]
+fn sql_that_is_asked_again_and_again_goes_on_at_once_when_one_comes_back() {
+    let wish = "[[step]]\nsql = \"SELECT 1\"\non = \"p\"\nvalue = 2\nwithin = \"20s\"\n";
+    let mut lab = Lab::live(wish, true);
+    for _ in 0..20 {
+        lab.answer(rows(&["1"]));
+        lab.wait_ms(300);
+    }
+    lab.answer(rows(&["1"]));
+    lab.key(Playback::Leave);
+    lab.wait_ms(60_000);
+    lab.key(Playback::Return);
+    lab.wait_ms(50);
+    lab.answer(rows(&["2"]));
+    assert!(lab.script().over() && lab.script().results[0].ok);
+}
+
 #[test]
 fn a_last_answer_that_is_late_hides_none_before_it() {
     let wish = "[[step]]\nsql = \"SELECT 1\"\non = \"p\"\nvalue = 2\nwithin = \"1s\"\n[[step]]\npause = \"1s\"\n";

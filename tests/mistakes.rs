@@ -103,6 +103,15 @@ fn large_files_are_told_in_few_words() {
     let (mistakes, _) = check("long", &long);
     assert_eq!(mistakes.len(), 1, "the text that doesn't end: {mistakes:?}");
     assert!(mistakes.iter().all(|m| m.to_string().len() < 2_000), "a picture of a long line is cut");
+    // What can't go well is told first here, and what is wrong keeps the file from being played all the same.
+    let doubts = "[[step]]\nrepeat = 60\ndo = \"set work_mem ${n}\"\n[[step]]\ndo = \"frezze s1\"\n";
+    let (mistakes, more) = check("doubts", &format!("title = \"T\"\nsummary = \"S\"\n{doubts}"));
+    assert_eq!((mistakes.len(), more), (50, 11));
+    let refused = parse("doubts", &format!("title = \"T\"\nsummary = \"S\"\n{doubts}")).unwrap_err();
+    assert!(refused.message.contains("did you mean `freeze`"), "{refused}");
+    let few = doubts.replace("frezze", "freeze");
+    let lesson = parse("few", &format!("title = \"T\"\nsummary = \"S\"\n{few}")).unwrap();
+    assert_eq!(lesson.script.steps.len(), 61, "doubts drop no step");
     let repeated = "title = \"T\"\nsummary = \"S\"\n[[step]]\nrepeat = 1000\nsay = \"a\"\n[[step]]\nsay = \"b\"\n";
     let (mistakes, _) = check("repeated", repeated);
     assert!(mistakes.len() == 1 && mistakes[0].message.contains("at most 1000 steps"), "{mistakes:?}");

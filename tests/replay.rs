@@ -128,8 +128,13 @@ fn hostile() -> Vec<u8> {
     };
     let up = Happened::BroughtUp { ms: 500, postgres: hostile.into(), system_identifier: 7, direct_links: None };
     let done = Msg::Done(OpId(0), Outcome { result: Ok(up), steps: vec![hostile.into()] });
-    let header =
-        Header { replab_recording: FORMAT, lab: hostile.into(), title: Some(hostile.into()), ..Header::default() };
+    let header = Header {
+        replab_recording: FORMAT,
+        lab: hostile.into(),
+        title: Some(hostile.into()),
+        end_marked: true,
+        ..Header::default()
+    };
     let mut part = Part::default();
     for (at, msg) in [(0, Msg::Open(Box::new(opening))), (500_000, done), (900_000, Msg::Tick)] {
         part.add(Stamp(at), &msg).unwrap();

@@ -13,11 +13,14 @@ use super::replay::{self, NoRecording, Shown};
 use crate::cli::{Common, ExportWords, exit};
 use crate::model::{Model, Stamp};
 use crate::recording::{self, Player, by_hand};
+use crate::scenario::draft::Entry;
 use crate::ui::past::{PACE, Past};
 use crate::ui::{self, ColourMode, Shade, View};
 
 /// So many milliseconds between two pictures of a film.
 const FRAME_MS: u64 = 100;
+/// Pauses of a scenario that are longer in all than this, in seconds, are worth a word.
+const LONG_REST: u64 = 60;
 /// The name that means standard output.
 const STANDARD_OUTPUT: &str = "-";
 
@@ -154,12 +157,19 @@ fn scenario(shown: &Shown) -> Result<String> {
     let refused = |why: String| NoRecording(format!("{}: {why}", shown.name));
     let header = &shown.reel.header;
     let found = by_hand::scenario(header, recording::messages(&shown.film)).map_err(refused)?;
+    let pauses = found.draft.entries.iter().map(|entry| if let Entry::Pause(ms) = entry { *ms } else { 0 });
+    let rest = pauses.sum::<u64>() / 1_000;
     let (text, left_out) = found.draft.checked().map_err(refused)?;
     for what in left_out {
         complain(&format!("left out: {what}"))?;
     }
     if let Some(lesson) = found.lesson {
         complain(&format!("the lesson {lesson} was played beside it; what it did itself is not in the scenario"))?;
+    }
+    if rest > LONG_REST {
+        complain(&format!(
+            "its pauses are as they were, {rest} s in all: shorten them in the file where nothing needs them"
+        ))?;
     }
     if found.cut {
         complain("there were more commands than a scenario may have: the last ones are left out")?;

@@ -142,7 +142,7 @@ pub struct Keeper {
 impl Keeper {
     /// Looks whether the lesson is over; gives what the person should be told.
     pub fn look(&mut self, model: &Model) -> Option<String> {
-        let over = model.script.as_ref().filter(|script| script.by_hand && script.over());
+        let over = model.lesson().filter(|script| script.by_hand && script.over());
         let Some(script) = over else {
             self.noted = false;
             return None;

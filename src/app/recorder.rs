@@ -46,6 +46,8 @@ pub struct Recorder {
     /// Why it ended early, if it did.
     pub ended: Option<String>,
     closed: bool,
+    /// It ended because it has reached its size.
+    full: bool,
     part: Part,
     written: u64,
     limit: u64,
@@ -64,6 +66,7 @@ impl Recorder {
             title: opening.script.as_ref().map(|script| script.title.clone()),
             began: jiff::Timestamp::now().to_string(),
             seed,
+            end_marked: true,
         };
         if let Some(path) = &common.record {
             let begun = Self::begin(&Shelf::File(path.clone()), header);
@@ -98,6 +101,7 @@ impl Recorder {
             path,
             ended: None,
             closed: false,
+            full: false,
             part: Part::default(),
             written,
             limit,
@@ -131,6 +135,7 @@ impl Recorder {
     fn lay_down(&mut self) -> io::Result<()> {
         let Some((place, bytes)) = self.part.seal(self.written) else { return Ok(()) };
         if self.written + bytes.len() as u64 > self.limit {
+            self.full = true;
             return Err(io::Error::other(format!("it has reached {} MB", self.limit >> 20)));
         }
         self.film.write_all(&bytes)?;
@@ -149,7 +154,9 @@ impl Recorder {
     /// What is still in memory, and the mark of the end.
     fn close(&mut self) {
         self.flush();
-        if self.ended.is_none() && !std::mem::replace(&mut self.closed, true) {
+        // One that has reached its size comes to its end too.
+        let whole = self.ended.is_none() || self.full;
+        if whole && !std::mem::replace(&mut self.closed, true) {
             let marked = self.film.write_all(&tail());
             marked.unwrap_or_else(|error| self.end(error.to_string()));
         }
@@ -213,7 +220,7 @@ mod tests {
     use crate::recording::Player;
 
     fn header(lab: &str) -> Header {
-        Header { replab_recording: FORMAT, lab: lab.into(), ..Header::default() }
+        Header { replab_recording: FORMAT, lab: lab.into(), end_marked: true, ..Header::default() }
     }
 
     #[test]
@@ -284,7 +291,9 @@ mod tests {
         assert!(recorder.ended.as_ref().is_some_and(|why| why.contains("reached")), "{:?}", recorder.ended);
         recorder.take(&Model::default(), Stamp(6_000_000), &Msg::Tick);
         recorder.flush();
+        let path = recorder.path.clone();
         assert_eq!(recorder.finish(), None, "nobody asked for this one");
+        assert_eq!(Reel::load(&fs::read(path).unwrap()).unwrap().0.damage, None, "it ends, and is whole");
     }
 
     #[test]

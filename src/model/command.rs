@@ -162,6 +162,14 @@ pub enum BadCommand {
     },
 }
 
+impl Command {
+    /// Whether a text begins with a word of the table: without looking for what may have been meant.
+    pub fn is_verb_of(text: &str) -> bool {
+        let verb = text.split_whitespace().next();
+        SPELLINGS.iter().any(|s| Some(s.verb) == verb)
+    }
+}
+
 impl FromStr for Command {
     type Err = BadCommand;
 

@@ -108,6 +108,22 @@ impl Condition {
         }
     }
 
+    /// What makes no sense in it, though it can be read.
+    pub fn doubt(&self) -> Option<String> {
+        let quantity = QUANTITIES.iter().find(|q| q.name == self.quantity)?;
+        let name = quantity.name;
+        let ordered = matches!(self.cmp, Cmp::Lt | Cmp::Le | Cmp::Gt | Cmp::Ge);
+        match (&self.value, quantity.dimension) {
+            (Value::Number(n), Dimension::Count) if n.fract() != 0.0 && name != "commits_per_s" && !ordered => {
+                Some(format!("`{name}` is a whole number; it is never {n}"))
+            }
+            (Value::Text(_), _) if ordered && vocabulary(name).is_some() => {
+                Some(format!("`{name}` is a word, and words are compared with = or !="))
+            }
+            _ => None,
+        }
+    }
+
     /// The session it speaks of.
     pub fn of_session(&self) -> Option<&NodeName> {
         let is = QUANTITIES.iter().any(|q| q.name == self.quantity && q.of == Of::Session);
@@ -184,11 +200,6 @@ impl FromStr for Condition {
         };
         words::fits(quantity, cmp).map_err(BadCondition)?;
         let value = value(quantity, right)?;
-        if let (Value::Number(n), Dimension::Count) = (&value, quantity.dimension)
-            && n.fract() != 0.0
-        {
-            return Err(BadCondition(format!("`{name}` is a whole number; it is never {right}")));
-        }
         if let (Value::Text(word), true) = (&value, !matches!(cmp, Cmp::Has | Cmp::Lacks)) {
             words::check(name, word).map_err(BadCondition)?;
         }
@@ -292,6 +303,21 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_no_sense_is_doubted_and_read_all_the_same() {
+        for (text, part) in [
+            ("waiting = 1.5", Some("a whole number")),
+            ("state(p) > running", Some("compared with = or !=")),
+            ("waiting < 1.5", None),
+            ("commits_per_s = 0.5", None),
+            ("sql_value > 3", None),
+        ] {
+            let doubt = text.parse::<Condition>().unwrap().doubt();
+            assert_eq!(doubt.is_some(), part.is_some(), "{text}: {doubt:?}");
+            assert!(doubt.unwrap_or_default().contains(part.unwrap_or_default()));
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, part) in [
             ("waiting", "a condition is"),
@@ -307,8 +333,6 @@ mod tests {
             ("state(s1) = frozn", "never `frozn`; did you mean `frozen`"),
             ("role(s1) = master", "`role` is one of primary, standby"),
             ("acked ~ 5", "`acked` is a number"),
-            ("waiting = 1.5", "a whole number"),
-            ("state(p) > running", "compared with = or !="),
             ("log(s1) = x", "~ or !~"),
             ("session = idle", "session(a)"),
             ("session(A) = idle", "a session's name"),

@@ -378,9 +378,9 @@ impl Script {
         self.chapters().enumerate().take_while(|(_, (at, _))| *at <= step).last().map(|(n, (_, name))| (n + 1, name))
     }
 
-    /// The step that the person means by "here": the present one, or where the lesson is being taken to.
+    /// The step that the person means by "here": the present one, where the lesson is being taken to, or where it broke off.
     pub fn here(&self) -> usize {
-        self.jump.as_ref().map_or(self.at, |jump| jump.to)
+        self.jump.as_ref().map_or(self.at.min(self.results.len()), |jump| jump.to)
     }
 
     /// Where `[` goes: to the beginning of this chapter; from there, to the chapter before. 0 is the lesson's beginning.

@@ -106,7 +106,7 @@ impl Reel {
             reel.note(&model);
             offset += len;
         }
-        if !ended {
+        if !ended && reel.header.end_marked {
             reel.damage.get_or_insert_with(|| NO_END.to_owned());
         }
         Ok((reel, model))

@@ -45,7 +45,8 @@ fn messages(seconds: u64) -> Vec<(Stamp, Msg)> {
 }
 
 fn file(messages: &[(Stamp, Msg)]) -> Vec<u8> {
-    let mut bytes = head(&Header { replab_recording: FORMAT, lab: "lab".into(), ..Header::default() });
+    let mut bytes =
+        head(&Header { replab_recording: FORMAT, lab: "lab".into(), end_marked: true, ..Header::default() });
     let mut part = Part::default();
     for (at, msg) in messages {
         if part.add(*at, msg).unwrap() {
@@ -181,6 +182,15 @@ proptest! {
             prop_assert!(reel.damage.is_some() || (all && !cut) || bytes == whole);
         }
     }
+}
+
+#[test]
+fn an_older_one_has_no_mark_and_needs_none() {
+    let mut bytes = head(&Header { replab_recording: FORMAT, lab: "lab".into(), ..Header::default() });
+    let mut part = Part::default();
+    part.add(Stamp(0), &Msg::Tick).unwrap();
+    bytes.extend(part.seal(0).unwrap().1);
+    assert_eq!(Reel::load(&bytes).unwrap().0.damage, None);
 }
 
 #[test]

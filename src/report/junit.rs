@@ -92,7 +92,7 @@ fn of_step(n: usize, step: &StepReport) -> Case {
 
 /// Steps after the one where the lesson ended.
 fn unreached(report: &Report, model: &Model) -> Vec<Case> {
-    let steps = model.script.iter().flat_map(|script| script.steps.iter().enumerate()).skip(report.steps.len());
+    let steps = model.lesson().into_iter().flat_map(|script| script.steps.iter().enumerate()).skip(report.steps.len());
     let case = |(n, step): (usize, &crate::model::script::Step)| Case {
         name: format!("{:02} {}: {}", n + 1, step.word(), step.name),
         seconds: 0.0,

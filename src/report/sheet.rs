@@ -48,7 +48,7 @@ impl Row {
 
 /// The sheet of a report.
 pub(super) fn of(report: &Report, model: &Model) -> Sheet {
-    let script = model.script.as_ref();
+    let script = model.lesson();
     let title = match (script, &report.chaos) {
         (Some(script), _) => script.title.clone(),
         (None, Some(chaos)) => format!("Chaos of seed {}", chaos.seed),
@@ -100,7 +100,7 @@ fn lab(report: &Report, model: &Model) -> Section {
     let up = report.bring_up_ms.map_or("not at all".to_owned(), |ms| format!("in {}", moment(ms)));
     let all = [
         ("Lesson", report.scenario.clone().unwrap_or_default()),
-        ("Summary", model.script.as_ref().map(|s| s.summary.clone()).unwrap_or_default()),
+        ("Summary", model.lesson().map(|s| s.summary.clone()).unwrap_or_default()),
         ("PostgreSQL", format!("{}, {}, {}", report.postgres, report.runtime, model.source)),
         ("Nodes", nodes),
         ("Came up", up),

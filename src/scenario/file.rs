@@ -107,7 +107,8 @@ fn vars(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String
 fn settings(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String> {
     let Some(given) = sub_table(table, "settings") else { return BTreeMap::new() };
     for (key, value) in given {
-        if reader.skips() {
+        if reader.skips() && !settings::is_one(key.get_ref()) {
+            reader.counts();
             continue;
         }
         match settings::known(key.get_ref()) {

@@ -57,7 +57,7 @@ impl Walk<'_, '_> {
             StepKind::Do(commands) | StepKind::Together(commands) => {
                 for (command, span) in commands.iter().zip(&placed.spans) {
                     if !may_be_wrong {
-                        self.command(command, span);
+                        self.command(command, span, placed.step.may_fail);
                     }
                 }
             }
@@ -108,6 +108,9 @@ impl Walk<'_, '_> {
     }
 
     fn condition(&mut self, condition: &Condition, span: &Range<usize>) {
+        if let Some(why) = condition.doubt() {
+            self.reader.doubtful(span.clone(), why);
+        }
         if let Some(node) = condition.node()
             && !self.known.contains(node)
         {
@@ -142,11 +145,13 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn command(&mut self, command: &Command, span: &Range<usize>) {
+    fn command(&mut self, command: &Command, span: &Range<usize>, may_fail: bool) {
         for node in named(command) {
             self.node(&node, span);
         }
-        self.impossible(command, span);
+        if !may_fail {
+            self.impossible(command, span);
+        }
         match command {
             Command::Freeze(n) => {
                 self.frozen.insert(n.clone());

@@ -53,6 +53,12 @@ fn read(line: &str) -> Option<(&str, Setting<'_>)> {
     Some((name, Setting { kind, unit, least: least.parse().ok(), greatest: greatest.parse().ok(), change, words }))
 }
 
+/// Whether there is a setting of that name, as far as one can tell: without looking for what may have been meant.
+pub fn is_one(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    !KEPT_FROM_LESSONS.contains(&lower.as_str()) && (lower.contains('.') || SETTINGS.contains_key(lower.as_str()))
+}
+
 /// Whether PostgreSQL has a setting of that name and a lesson may decide it. A name with a dot belongs to an extension.
 pub fn known(name: &str) -> Result<(), String> {
     let lower = name.to_ascii_lowercase();
@@ -60,7 +66,7 @@ pub fn known(name: &str) -> Result<(), String> {
     if KEPT_FROM_LESSONS.contains(&lower.as_str()) {
         return Err(format!("`{short}` is not a lesson's to set: it runs programs, loads code or moves the server"));
     }
-    if lower.contains('.') || SETTINGS.contains_key(lower.as_str()) {
+    if is_one(name) {
         return Ok(());
     }
     Err(match nearest(&lower, SETTINGS.keys().copied()) {
@@ -101,10 +107,15 @@ fn is_bool(value: &str) -> bool {
     ["true", "false", "yes", "no"].into_iter().any(begins) || ["on", "off", "of", "1", "0"].contains(&value.as_str())
 }
 
+fn has_exponent(value: &str) -> bool {
+    value.parse::<f64>().is_ok_and(f64::is_finite) && value.contains(['e', 'E'])
+}
+
 impl Setting<'_> {
     fn number(&self, name: &str, value: &str, short: &str) -> Option<String> {
-        let hexadecimal = value.starts_with("0x") || value.starts_with("0X");
-        if hexadecimal {
+        // Hexadecimal, octal or with an exponent: rightly so, and seldom.
+        let other = |c: char| matches!(c, 'x' | 'X') || c.is_ascii_digit();
+        if value.strip_prefix('0').is_some_and(|rest| rest.starts_with(other)) || has_exponent(value) {
             return None;
         }
         let split = value.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(value.len());
@@ -181,6 +192,9 @@ mod tests {
             ("shared_buffers", "16MB", Some("restart only")),
             ("block_size", "8192", Some("can't be set")),
             ("extension.own", "x", None),
+            ("log_file_mode", "0640", None),
+            ("cpu_tuple_cost", "1e-2", None),
+            ("seq_page_cost", "fast", Some("a plain number")),
         ] {
             let said = amiss(name, value, When::Reload);
             match part {

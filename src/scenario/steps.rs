@@ -262,8 +262,9 @@ impl Place<'_, '_> {
             return None;
         }
         for text in texts {
-            if reader.skips() {
-                return None;
+            if reader.skips() && !Command::is_verb_of(&text.text) {
+                reader.counts();
+                continue;
             }
             match text.text.parse::<Command>() {
                 Ok(command) => {

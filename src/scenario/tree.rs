@@ -44,6 +44,8 @@ pub struct Reader<'a> {
     seen: Vec<(usize, String)>,
     /// Mistakes beyond those kept.
     more: usize,
+    /// Something is wrong that keeps the file from being played, told or only counted.
+    hopeless: bool,
     /// Bytes of text in the steps by now, each repetition counted.
     grown: usize,
 }
@@ -51,7 +53,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Nothing is wrong yet.
     pub fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, mistakes: Vec::new(), seen: Vec::new(), more: 0, grown: 0 }
+        Self { name, text, mistakes: Vec::new(), seen: Vec::new(), more: 0, hopeless: false, grown: 0 }
     }
 
     /// The file's tree; what isn't TOML is a mistake each.
@@ -95,11 +97,18 @@ impl<'a> Reader<'a> {
         self.grown = self.grown.saturating_add(bytes);
     }
 
-    /// Whether so much is wrong that what comes is only counted (and it is, as one more): looking for a suggestion takes time.
-    pub fn skips(&mut self) -> bool {
-        let full = self.mistakes.len() >= MISTAKES_MAX;
-        self.more += usize::from(full);
-        full
+    fn is_full(&self) -> bool {
+        self.mistakes.len() >= MISTAKES_MAX
+    }
+
+    /// Whether so much is wrong that what comes is only counted: looking for a suggestion takes time.
+    pub fn skips(&self) -> bool {
+        self.is_full() && self.mistakes.iter().any(|m| m.grave)
+    }
+
+    /// One more that is wrong, and not told.
+    pub fn counts(&mut self) {
+        (self.more, self.hopeless) = (self.more + 1, true);
     }
 
     /// Whether the steps' text is more than a lesson may have.
@@ -118,12 +127,18 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&mut self, span: Range<usize>, message: String, grave: bool) {
+        self.hopeless |= grave;
         let key = (span.start, message);
         if self.seen.contains(&key) {
             return;
         }
-        if self.skips() {
-            return;
+        if self.is_full() {
+            self.more += 1;
+            // The first thing that keeps it from being played is told in any case.
+            if !grave || self.mistakes.iter().any(|m| m.grave) {
+                return;
+            }
+            self.mistakes.pop();
         }
         let complaint = Complaint::at(self.name, self.text, span, key.1.as_str());
         self.mistakes.push(Mistake { complaint, grave });
@@ -132,7 +147,7 @@ impl<'a> Reader<'a> {
 
     /// Whether anything is wrong so far that keeps the file from being played.
     pub fn is_hopeless(&self) -> bool {
-        self.mistakes.iter().any(|m| m.grave)
+        self.hopeless
     }
 
     /// The mistakes in the order of the file, and how many more there are.
@@ -149,7 +164,7 @@ impl<'a> Reader<'a> {
             let name = key.get_ref().as_ref();
             match shape.fields.iter().find(|f| f.name == name) {
                 Some(field) => self.of_kind(field, value.get_ref(), &value.span()),
-                None if self.skips() => {}
+                None if self.skips() => self.counts(),
                 None => {
                     let near = nearest(name, shape.fields.iter().map(|f| f.name));
                     let short: String = name.chars().take(40).collect();

@@ -153,7 +153,7 @@ quantities! {
     "p50" false Time "median commit latency, over the last pulse" => |m, _| m.writer.pulse.p50_us.map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
     "p99" false Time "99th percentile of commit latency, over the last pulse" => |m, _| m.writer.pulse.p99_us.map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
     "lost" false Count "acknowledged writes that the primary lacked at the last verify" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.lost as f64));
-    "acked_lost" false Count "the same" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.lost as f64));
+    "acked_lost" false Count "the same as `lost`" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.lost as f64));
     "stranded" false Count "lost ones that another node still holds" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.stranded as f64));
     "verdict" false Text "sound, unknown or broken, at the last verify" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| text(v.verdict.word()));
     "missing" true Count "acknowledged writes that the node lacked at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.missing as f64));

@@ -49,11 +49,6 @@ pub(super) fn fits(quantity: &Quantity, cmp: Cmp) -> Result<(), String> {
         Dimension::Lines if !looks_inside => {
             Err(format!("`{}` is compared with ~ or !~: what one of its lines has, or none has", quantity.name))
         }
-        Dimension::Text
-            if vocabulary(quantity.name).is_some() && matches!(cmp, Cmp::Lt | Cmp::Le | Cmp::Gt | Cmp::Ge) =>
-        {
-            Err(format!("`{}` is a word, and words are compared with = or !=", quantity.name))
-        }
         Dimension::Count | Dimension::Bytes | Dimension::Time if looks_inside => {
             Err(format!("`{}` is a number; ~ and !~ look for a part of a text", quantity.name))
         }

@@ -56,6 +56,11 @@ fn come_back(model: &mut Model) {
     model.script = model.set_aside.take();
     let now = model.now;
     if let Some(script) = &mut model.script {
+        // SQL that is asked again and again begins anew.
+        let asks_again = matches!(script.step().map(|s| &s.kind), Some(StepKind::Sql(_)));
+        if asks_again && matches!(script.progress, Progress::Doing { ops: None, .. }) {
+            script.progress = Progress::Fresh;
+        }
         match &mut script.progress {
             Progress::Watching { since, held } => (*since, *held) = (now, None),
             Progress::Doing { since, .. } | Progress::Reading(since) | Progress::Asking(since) => *since = now,
@@ -148,18 +153,18 @@ pub fn told(model: &Model, of: usize) -> String {
 
 /// Takes the lesson to a step. Where a jump is under way already its reset serves this one too.
 fn jump(model: &mut Model, to: Option<usize>) {
-    let resetting = model.is_resetting();
+    let before = model.script.as_ref().and_then(|s| s.jump.clone());
+    let again = before.is_some();
+    // Another reset than this lesson's own is waited for, and done once more.
+    let reset = before.and_then(|jump| jump.reset).filter(|ids| under_way(model, ids));
     let (Some(script), Some(to)) = (&mut model.script, to) else { return };
     let here = script.here();
-    let before = script.jump.take().map(|before| before.reset);
-    let again = before.is_some();
-    let reset = before.flatten().filter(|_| resetting);
     script.skipped |= to > here.max(script.furthest);
     script.jump = Some(Jump { to, reset });
     script.at = 0;
     script.progress = Progress::Fresh;
     script.results.clear();
-    script.reread = None;
+    (script.reread, script.amiss) = (None, None);
     script.hints = 0;
     let name = script.chapter_of(to).map_or_else(|| "the beginning".to_owned(), |(_, name)| format!("\"{name}\""));
     let what = if again { "rather" } else { "the cluster is made anew and taken" };
