@@ -163,6 +163,9 @@ pub struct Op {
     pub targets: Vec<NodeName>,
 }
 
+/// Figures that come so many milliseconds after a moment bring all that was tried until then.
+const TOLD_MS: u64 = 300;
+
 /// The writer as the model sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Writer {
@@ -176,6 +179,14 @@ pub struct Writer {
     pub pulse: WriterPulse,
     /// When they came.
     pub pulse_at: Stamp,
+}
+
+impl Writer {
+    /// Whether all that was tried until that moment is in the books: figures come four times a second, and each time all that came
+    /// before.
+    pub fn has_told(&self, until: Stamp) -> bool {
+        self.pulse_at.ms_since(until) >= TOLD_MS
+    }
 }
 
 /// A fault in force, for badges.

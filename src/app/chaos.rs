@@ -413,7 +413,8 @@ impl<R: Runtime> Run<R> {
     async fn judge(&mut self) -> Result<(), Broke> {
         self.command(&Command::Pause, Duration::ZERO).await?;
         let since = self.session.now();
-        let level = self.until(Some(self.within), |m| mend::level(m, since).is_ok()).await?;
+        let level =
+            self.until(Some(self.within), |m| m.writer.has_told(since) && mend::level(m, since).is_ok()).await?;
         self.diary.must_be_level(self.within.as_millis() as u64);
         if let (false, Err(why)) = (level, mend::level(self.model(), since)) {
             return broke(format!("{} s after the writer rested {why}", self.within.as_secs()));

@@ -23,10 +23,6 @@ use crate::runtime::Runtime;
 /// After the last step: how long everything may take to stream and be level again before the rows are read.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// What the writer tried before it heard that it should rest is in the books after this: it tells figures four times a second, and
-/// each time all that came before.
-const BOOKS_MS: u64 = 300;
-
 /// How much is said, and where reports go.
 #[derive(Clone, Debug, Default)]
 pub struct Manner {
@@ -91,8 +87,7 @@ async fn to_the_end<R: Runtime>(session: &mut Session<R>, lines: &mut Lines) -> 
     if !session.model.faults().is_empty() {
         session.ask(Command::Heal(None), Origin::Lab);
     }
-    let booked = |m: &Model| m.writer.pulse_at.ms_since(asked) >= BOOKS_MS;
-    loop_until(session, lines, Some(SETTLE), |m| m.ops.is_empty() && booked(m) && settled(m)).await?;
+    loop_until(session, lines, Some(SETTLE), |m| m.ops.is_empty() && m.writer.has_told(asked) && settled(m)).await?;
     session.ask(Command::Verify, Origin::Lab);
     loop_until(session, lines, Some(SETTLE * 6), |m| m.ops.is_empty()).await
 }

@@ -135,6 +135,8 @@ pub struct Case<'a> {
     pub at: Stamp,
     /// The books as they stood before the first row was read.
     pub books: &'a Ledger,
+    /// What was tried by the time when everything was read: a row may be read before the books hear that it is tried.
+    pub tried: &'a Ids,
     /// What was read.
     pub reading: &'a Reading,
     /// The node whose rows count: the current primary.
@@ -231,7 +233,7 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.unknown_absent = count(&case.books.unknown) - result.unknown_present;
     result.holders = case.reading.nodes.iter().filter(|(_, r)| holds(r, &lost)).map(|(name, _)| name.clone()).collect();
     result.stranded_ids = and(&lost, &held);
-    result.strays = count(&minus(present, &case.books.tried));
+    result.strays = count(&minus(present, &or(&case.books.tried, case.tried)));
     for (name, reading) in &case.reading.nodes {
         if let (NodeReading::Rows { present: own, .. }, Some(tally)) = (reading, result.nodes.get_mut(name)) {
             tally.apart = count(&minus(own, present)) + count(&minus(present, own));
@@ -296,6 +298,7 @@ mod tests {
         judge(&Case {
             at: Stamp(0),
             books,
+            tried: &books.tried,
             reading: &reading,
             primary: Some(&primary),
             system_identifier: Some(7),
@@ -350,6 +353,27 @@ mod tests {
         assert_eq!((v.strays, v.nodes["p"].apart, v.nodes["s1"].apart), (2, 3, 0));
         let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 10)), ("p", rows(1, 10))], Ok(()));
         assert_eq!((v.strays, v.nodes["p"].apart), (0, 0));
+    }
+
+    #[test]
+    fn what_is_read_before_the_books_hear_of_it_is_no_stray() {
+        let (before, now) = (books((1, 10), false), books((1, 12), false));
+        let reading = Reading { nodes: [("s1".parse().unwrap(), rows(1, 12))].into_iter().collect() };
+        let primary = "s1".parse().unwrap();
+        let judged = |tried: &Ids| {
+            judge(&Case {
+                at: Stamp(0),
+                books: &before,
+                tried,
+                reading: &reading,
+                primary: Some(&primary),
+                system_identifier: Some(7),
+                lab: "lab",
+                rivals: &[],
+                elections: Ok(()),
+            })
+        };
+        assert_eq!((judged(&before.tried).strays, judged(&now.tried).strays), (2, 0));
     }
 
     #[test]

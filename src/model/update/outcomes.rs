@@ -272,6 +272,7 @@ fn verified(model: &mut Model, happened: &Happened, op: &Op) {
     let mut verification = verdict::judge(&Case {
         at: model.now,
         books: &books,
+        tried: &model.ledger.tried,
         reading,
         primary: model.primary.as_ref(),
         system_identifier: model.system_identifier,
