@@ -27,7 +27,7 @@ impl Page {
         let inner = widgets::inset(area.inner(Margin::new(1, 1)), 2);
         let mut foot = foot(script, model, (inner.width, inner.height), &view.theme);
         if let (Some(last), true) = (foot.last_mut(), view.past.is_some()) {
-            *last = Line::styled("as it was then: the keys below move in time, not the lesson", view.theme.dim);
+            as_it_was(last, script, &view.theme);
         }
         let tall = (foot.len() as u16 + 1).min(inner.height.saturating_sub(2));
         let text = Rect { height: inner.height - tall, ..inner };
@@ -98,6 +98,17 @@ pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View
     let line = "─".repeat(usize::from(text.width));
     let inside = below.intersection(place.area.inner(Margin::new(1, 1)));
     widgets::lines(buf, inside, std::iter::once(Line::styled(line, theme.border)).chain(page.foot));
+}
+
+/// Looking at the past, the lesson's own keys do nothing: what names them says so instead.
+fn as_it_was(last: &mut Line<'static>, script: &Script, theme: &Theme) {
+    let waits_for_keys =
+        script.reread.is_some() || matches!(script.progress, Progress::Reading(_) | Progress::Asking(_));
+    if script.over() {
+        last.spans.truncate(1);
+    } else if waits_for_keys {
+        *last = Line::styled("as it was then: the keys below move in time, not the lesson", theme.dim);
+    }
 }
 
 /// Where the lesson is, and whether it goes on by itself.
