@@ -38,6 +38,7 @@ async fn files(bench: &mut Bench) -> Run<()> {
         format!("{head}[[step]]\npause = \"1s\"\nrepeat = 1000\nnote = \"{}\"\n", "x".repeat((1 << 20) - 200)),
         format!("{head}[vars]\na = \"{}\"\n[[step]]\nsay = \"${{n}}\"\nrepeat = 1000\n", "x".repeat((1 << 20) - 200)),
         format!("{head}[vars]\n{}[[step]]\nsay = \"${{q}}${{n}}\"\nrepeat = 1000\n", numbered("v", "= 1\n", 90_000)),
+        format!("{head}[vars]\na = \"{}\"\n{}", "x".repeat(1 << 19), "[[step]]\nrepeat=1\nsay=\"x\"\n".repeat(1_000)),
         format!("{head}[settings]\n{}", numbered("wal_levle", "= 1\n", 60_000)),
         format!("{head}[[step]]\ndo = [{}]\n", numbered("\"frezze s", "\",\n", 60_000)),
         format!("{head}[[step]]\ndo = [{}]\n", numbered("\"freeze s", "\",\n", 60_000)),

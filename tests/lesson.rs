@@ -51,6 +51,13 @@ impl Lab {
         self.done(OpId(id), Ok(up));
     }
 
+    /// The reset that was asked for last is done.
+    fn is_reset(&mut self) {
+        let (id, act) = self.acts.pop().expect("a reset under way");
+        assert!(matches!(act, Act::Reset(_)), "{act:?}");
+        self.up(id.0);
+    }
+
     fn msg(&mut self, msg: Msg) {
         self.at += 1_000;
         self.told.push((Stamp(self.at), msg.clone()));
@@ -183,8 +190,7 @@ fn a_jump_resets_the_lab_and_does_everything_before_without_reading() {
     assert!(matches!(lab.script().progress, Progress::Reading(_)) && lab.script().jump.is_none());
     assert!(lab.model.writer.plan.paused, "what the steps before do is done");
     lab.key(Playback::Restart);
-    let (id, _) = lab.acts.pop().unwrap();
-    lab.up(id.0);
+    lab.is_reset();
     assert!(lab.script().at == 0 && matches!(lab.script().progress, Progress::Reading(_)));
     assert!(!lab.model.writer.plan.paused);
 }
@@ -225,8 +231,7 @@ fn jumps_are_counted_from_where_the_lesson_is_being_taken() {
     assert_eq!((lab.script().at, lab.script().jump.is_none()), (5, true));
     assert!(lab.script().skipped, "what was jumped over was not played");
     lab.key(Playback::Restart);
-    let (id, _) = lab.acts.pop().unwrap();
-    lab.up(id.0);
+    lab.is_reset();
     assert!(!lab.script().skipped && lab.script().at == 0);
 }
 
@@ -239,15 +244,13 @@ fn back_and_on_again_over_what_was_played_skips_nothing_and_keeps_the_answers() 
     assert_eq!(lab.script().at, 4);
     for chapter in [0, 1] {
         lab.key(Playback::Jump(chapter));
-        let (id, _) = lab.acts.pop().unwrap();
-        lab.up(id.0);
+        lab.is_reset();
     }
     lab.key(Playback::Next);
     assert!(lab.script().over() && !lab.script().skipped);
     assert_eq!(lab.script().score(), (1, 1));
     lab.key(Playback::Restart);
-    let (id, _) = lab.acts.pop().unwrap();
-    lab.up(id.0);
+    lab.is_reset();
     assert!(lab.script().answers.is_empty());
 }
 
@@ -267,8 +270,7 @@ fn a_lesson_that_broke_off_is_where_it_broke() {
 fn a_jump_waits_for_a_reset_that_is_not_its_own() {
     let mut lab = Lab::live(CHAPTERS, true);
     lab.key(Playback::Jump(2));
-    let (id, _) = lab.acts.pop().unwrap();
-    lab.up(id.0);
+    lab.is_reset();
     assert_eq!(lab.script().at, 5);
     lab.key(Playback::Jump(1));
     let (own, _) = lab.acts.pop().unwrap();

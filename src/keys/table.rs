@@ -430,10 +430,7 @@ pub fn why_not(row: &Row, model: &Model, view: &View) -> Option<String> {
 
 /// The row's label; a key that toggles is called by what it would do now.
 pub fn label(row: &Row, model: &Model, view: &View) -> &'static str {
-    let Does::Act(make) = row.does else {
-        let away = row.keys.contains(&C('X')) && model.script.is_none() && model.set_aside.is_some();
-        return if away { "lesson" } else { row.label };
-    };
+    let Does::Act(make) = row.does else { return row.label };
     match make(model, view) {
         Ok(Command::Thaw(_)) => "thaw",
         Ok(Command::Start(_)) => "start",

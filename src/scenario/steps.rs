@@ -67,11 +67,21 @@ pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Pl
     let mut steps: Vec<Placed> = Vec::new();
     let mut open = Trimmings::default();
     let mut question = None;
+    // One copy for all steps: variables may be long, and steps many. What a step's rounds name is taken back after it.
+    let (mut named, mut lent) = (vars.clone(), None::<&str>);
     for item in items.into_iter().flatten() {
         let Some(step) = item.get_ref().as_table() else { continue };
-        let mut named = vars.clone();
+        if let Some(name) = lent.take() {
+            match vars.get(name) {
+                Some(own) => drop(named.insert(name.to_owned(), own.clone())),
+                None => drop(named.remove(name)),
+            }
+        }
         for round in rounds(reader, step) {
-            named.extend(round);
+            if let Some((name, value)) = round {
+                lent = Some(name);
+                named.insert(name.to_owned(), value);
+            }
             let place = Place { table: step, heading: item.span(), vars: &named };
             let trimmings = place.trimmings(reader, std::mem::take(&mut open));
             let Some(mut placed) = place.step(reader) else {
@@ -120,8 +130,8 @@ fn reveal(asked: usize, steps: &[Placed], span: &Range<usize>) -> Placed {
 }
 
 /// What names one more thing each time that a step comes: nothing, `n` or `it`.
-fn rounds(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Option<(String, String)>> {
-    let named = |name: &str, value: String| Some((name.to_owned(), value));
+fn rounds(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Option<(&'static str, String)>> {
+    let named = |name: &'static str, value: String| Some((name, value));
     match (tree::whole(table, "repeat"), tree::key_place(table, "each")) {
         (Some(_), Some(each)) => {
             reader.wrong(each, "either repeat or each, not both");
