@@ -2,6 +2,7 @@
 //! [`sweep`] finds them, and `replab clean` after a crash.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::time::Instant;
 
 use bollard::Docker;
@@ -68,9 +69,8 @@ impl Person {
         Ok(Self { docker, labels, network, image: image.to_owned() })
     }
 
-    /// Creates and starts a container; its port 5432 is published on 127.0.0.1, where is returned.
-    async fn run(&self, name: &str, shell: &str) -> Run<u16> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    /// Creates and starts a container; its port 5432 is published on this one of 127.0.0.1.
+    async fn run(&self, name: &str, port: u16, shell: &str) -> Run<()> {
         let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
         let endpoint = EndpointSettings { aliases: Some(vec![name.to_owned()]), ..EndpointSettings::default() };
         let body = ContainerCreateBody {
@@ -94,17 +94,23 @@ impl Person {
         let name = format!("{}-{name}", self.labels.get(owner::label::LAB).map_or("bench", String::as_str));
         let options = CreateContainerOptionsBuilder::new().name(&format!("replab-bench-{name}")).build();
         let made = self.docker.create_container(Some(options), body).await?;
-        self.docker.start_container(&made.id, None).await?;
-        Ok(port)
+        Ok(self.docker.start_container(&made.id, None).await?)
     }
+}
+
+/// So many free ports, each another one.
+fn free_ports(count: usize) -> Run<Vec<u16>> {
+    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    Ok(held.iter().map(|one| one.local_addr().map(|address| address.port())).collect::<Result<_, _>>()?)
 }
 
 /// So many containers that only sleep, all at once, on a network of their own.
 pub async fn bare(engine: &Engine, image: &str, count: usize) -> Run<f64> {
     let began = Instant::now();
     let person = Person::begin(engine, image).await?;
-    let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
-    try_join_all(names.iter().map(|name| person.run(name, "exec sleep 3600"))).await?;
+    let nodes: Vec<(String, u16)> =
+        free_ports(count)?.into_iter().enumerate().map(|(n, port)| (format!("n{n}"), port)).collect();
+    try_join_all(nodes.iter().map(|(name, port)| person.run(name, *port, "exec sleep 3600"))).await?;
     Ok(ms(began))
 }
 
@@ -113,17 +119,20 @@ pub async fn bare(engine: &Engine, image: &str, count: usize) -> Run<f64> {
 pub async fn by_hand(engine: &Engine, image: &str, standbys: usize) -> Run<f64> {
     let began = Instant::now();
     let person = Person::begin(engine, image).await?;
-    let serve = format!("exec postgres -D {DATA} -c 'listen_addresses=*' -c unix_socket_directories=/tmp");
+    // The default ends at ten standbys.
+    let senders = "-c max_wal_senders=40 -c max_replication_slots=40";
+    let serve = format!("exec postgres -D {DATA} -c 'listen_addresses=*' -c unix_socket_directories=/tmp {senders}");
     let primary = format!(
         "initdb -D {DATA} -U postgres -A trust --no-sync && \
          echo 'host all,replication all all trust' >>{DATA}/pg_hba.conf && {serve}"
     );
-    let port = person.run("p", &primary).await?;
-    let client = session(port).await?;
+    let ports = free_ports(standbys + 1)?;
+    person.run("p", ports[0], &primary).await?;
+    let client = session(ports[0]).await?;
     for node in 1..=standbys {
         let from = format!("host=p user=postgres application_name=s{node}");
         let copy = format!("pg_basebackup -D {DATA} -R -c fast --no-sync -d '{from}' && {serve}");
-        person.run(&format!("s{node}"), &copy).await?;
+        person.run(&format!("s{node}"), ports[node], &copy).await?;
         streaming(&client, node).await?;
     }
     Ok(ms(began))

@@ -69,7 +69,19 @@ async fn prepare<R: Runtime>(lab: &Arc<Lab<R>>) -> Result<(), Failure> {
 
 /// Starts a node and returns its control connection, once it answers. Links towards it stay closed where they have never been
 /// open: see [`links::dial`].
-pub(super) async fn start<R: Runtime>(
+async fn start<R: Runtime>(
+    lab: &Arc<Lab<R>>,
+    node: &NodeName,
+    upstream: Option<&NodeName>,
+    keys: Vec<Secret>,
+) -> Result<Control, Failure> {
+    let control = launch(lab, node, upstream, keys).await?;
+    faults::ready(lab, node, &control).await?;
+    Ok(control)
+}
+
+/// The same without waiting for an answer.
+pub(super) async fn launch<R: Runtime>(
     lab: &Arc<Lab<R>>,
     node: &NodeName,
     upstream: Option<&NodeName>,
@@ -78,7 +90,6 @@ pub(super) async fn start<R: Runtime>(
     lab.runtime.start(node).await?;
     let address = lab.runtime.control_address(node).await?;
     let control = Control::new(address, keys);
-    faults::ready(lab, node, &control).await?;
     let handle = Handle { control: control.clone(), watched: lab.end.child_token(), upstream: upstream.cloned() };
     if let Some(old) = lab.nodes().insert(node.clone(), handle) {
         old.watched.cancel();

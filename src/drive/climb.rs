@@ -3,8 +3,9 @@
 //! The primary has the most to do, so it is started first; but what takes longest is starting containers, so standbys don't wait
 //! until it serves. Their links are closed until their upstream has its passwords and slots, so the first thing that they hear
 //! is the stream. Where links are direct a standby starts when its upstream is open: asked for a name that isn't there yet, it
-//! would stall for a second (facts, "Speed"). Nobody is looked at on the way: for a first look a server has half of its catalogs
-//! to read.
+//! would stall for a second (facts, "Speed"). Nobody is asked anything on the way who needn't be: each try at a server that isn't
+//! ready costs it a process, and for a first answer it has half of its catalogs to read. So a standby that nobody
+//! follows is left alone until its upstream sees it stream.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,16 +15,19 @@ use futures_util::future::try_join;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::bring_up::{ASK_EVERY, STREAM_LIMIT, late, standby_files, start};
-use super::{Failure, Lab, links};
+use super::bring_up::{ASK_EVERY, STREAM_LIMIT, late, launch, standby_files};
+use super::{Failure, Lab, faults, links};
 use crate::model::NodeName;
 use crate::model::msg::{NodePlan, Topology};
 use crate::pg::conf;
 use crate::pg::control::Control;
+use crate::pg::secret::Secret;
 use crate::runtime::{Origin, Runtime};
 
-/// A standby that answers has asked for its upstream long before this, if it can.
+/// A standby that was started should stream long before this; if not, it is asked whether it runs.
 const COMING: Duration = Duration::from_secs(3);
+/// One that answers has asked for its upstream long before this, if it can reach it.
+const ASKED: Duration = Duration::from_secs(1);
 
 /// A cluster on its way up.
 pub(super) struct Climb<'a, R: Runtime> {
@@ -34,6 +38,10 @@ pub(super) struct Climb<'a, R: Runtime> {
     open: watch::Sender<BTreeSet<NodeName>>,
     /// The primary is being started.
     begun: watch::Sender<bool>,
+    /// Nodes whose containers or processes were started.
+    started: watch::Sender<BTreeSet<NodeName>>,
+    /// Standbys that their upstream has seen streaming.
+    streaming: watch::Sender<BTreeSet<NodeName>>,
 }
 
 impl<'a, R: Runtime> Climb<'a, R> {
@@ -49,7 +57,8 @@ impl<'a, R: Runtime> Climb<'a, R> {
             }
             (left, below) = (later, now);
         }
-        Ok(Self { lab, standbys, open: watch::Sender::default(), begun: watch::Sender::default() })
+        let (open, begun) = (watch::Sender::default(), watch::Sender::default());
+        Ok(Self { lab, standbys, open, begun, started: watch::Sender::default(), streaming: watch::Sender::default() })
     }
 
     /// Takes the primary up until all that follow it stream; gives the system identifier.
@@ -62,7 +71,8 @@ impl<'a, R: Runtime> Climb<'a, R> {
         lab.runtime.create(primary, Origin::Template, &files).await?;
         lab.phase(Some(primary), "starting").await;
         self.begun.send_replace(true);
-        let control = start(lab, primary, None, lab.template_keys()).await?;
+        let control = self.start(primary, None, lab.template_keys()).await?;
+        faults::ready(lab, primary, &control).await?;
         let passwords = passwords.await.map_err(|why| Failure(why.to_string()))?;
         control.settle_in(&passwords, &lab.passwords, &lab.id, &self.followers(primary)).await?;
         self.open(primary).await?;
@@ -83,15 +93,34 @@ impl<'a, R: Runtime> Climb<'a, R> {
         lab.runtime.put(name, &standby_files(lab, name, &from, &[])?).await?;
         if links::direct(lab).is_some() {
             lab.phase(Some(name), &format!("waiting for {upstream}")).await;
-            self.until_open(&[upstream.as_str()]).await;
+            until(&self.open, &[upstream.as_str()]).await;
         }
         // Both sides of the channel live as long as this.
         drop(self.begun.subscribe().wait_for(|begun| *begun).await);
         lab.phase(Some(name), "starting").await;
-        let control = start(lab, name, Some(upstream), lab.template_keys()).await?;
-        control.create_slots(&self.followers(name)).await?;
+        let followers = self.followers(name);
+        if followers.is_empty() {
+            // By then it has replayed the lab's passwords, or will within a moment.
+            let control = self.start(name, Some(upstream), lab.keys()).await?;
+            let me = [name.as_str()];
+            tokio::select! {
+                () = until(&self.streaming, &me) => {}
+                failure = faults::ended(lab, name) => return Err(failure),
+            }
+            faults::ready(lab, name, &control).await?;
+            return self.open(name).await;
+        }
+        let control = self.start(name, Some(upstream), lab.template_keys()).await?;
+        faults::ready(lab, name, &control).await?;
+        control.create_slots(&followers).await?;
         self.open(name).await?;
         self.until_followed(name, &control).await
+    }
+
+    async fn start(&self, node: &NodeName, upstream: Option<&NodeName>, keys: Vec<Secret>) -> Result<Control, Failure> {
+        let control = launch(self.lab, node, upstream, keys).await?;
+        add(&self.started, node);
+        Ok(control)
     }
 
     /// Who follows this node, and so has a slot on it.
@@ -102,47 +131,62 @@ impl<'a, R: Runtime> Climb<'a, R> {
 
     async fn open(&self, node: &NodeName) -> Result<(), Failure> {
         links::dial(self.lab, node).await?;
-        self.open.send_modify(|open| open.extend([node.clone()]));
+        add(&self.open, node);
         Ok(())
     }
 
-    async fn until_open(&self, nodes: &[&str]) {
-        let all = |open: &BTreeSet<NodeName>| nodes.iter().all(|n| open.iter().any(|o| o.as_str() == *n));
-        // The sender lives as long as this.
-        drop(self.open.subscribe().wait_for(all).await);
-    }
-
-    /// Waits until everybody who follows this node streams: once they all run, which is what takes long, it is asked.
+    /// Waits until everybody who follows this node streams: once they are all started, which is what takes long, it is asked.
     async fn until_followed(&self, node: &NodeName, control: &Control) -> Result<(), Failure> {
         let mut waiting = self.followers(node);
-        self.until_open(&waiting).await;
-        let (end, mut patience) = (Instant::now() + STREAM_LIMIT, Some(Instant::now() + COMING));
-        while !waiting.is_empty() {
+        until(&self.started, &waiting).await;
+        let began = Instant::now();
+        let mut doubts = [(COMING, Doubt::Runs), (COMING + ASKED, Doubt::Reaches)].into_iter().peekable();
+        loop {
             let streaming = control.streaming().await?;
             let streams = |name: &str| streaming.iter().any(|s| s == name);
             let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|name| streams(name));
             for plan in self.standbys.iter().filter(|plan| now.contains(&plan.name.as_str())) {
                 self.lab.phase(Some(&plan.name), "").await;
+                add(&self.streaming, &plan.name);
             }
             waiting = later;
-            if let Some(name) = waiting.first() {
-                if Instant::now() >= end {
-                    return Err(late(name, node, STREAM_LIMIT));
-                }
-                if patience.is_some_and(|time| Instant::now() >= time) {
-                    patience = None;
-                    self.straighten(&waiting, node).await?;
-                }
-                tokio::time::sleep(ASK_EVERY).await;
+            let Some(name) = waiting.first() else { return Ok(()) };
+            if began.elapsed() >= STREAM_LIMIT {
+                return Err(late(name, node, STREAM_LIMIT));
+            }
+            if let Some((_, doubt)) = doubts.next_if(|(after, _)| began.elapsed() >= *after) {
+                self.see_to(doubt, &waiting, node).await?;
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    /// Standbys that don't come: perhaps they don't run yet, on a machine that has much to do; perhaps they can't reach this host.
+    async fn see_to(&self, doubt: Doubt, waiting: &[&str], upstream: &NodeName) -> Result<(), Failure> {
+        for plan in self.standbys.iter().filter(|plan| waiting.contains(&plan.name.as_str())) {
+            match doubt {
+                Doubt::Runs => faults::ready(self.lab, &plan.name, &self.lab.control(&plan.name)?).await?,
+                Doubt::Reaches => links::straighten(self.lab, &plan.name, upstream).await?,
             }
         }
         Ok(())
     }
+}
 
-    async fn straighten(&self, waiting: &[&str], upstream: &NodeName) -> Result<(), Failure> {
-        for plan in self.standbys.iter().filter(|plan| waiting.contains(&plan.name.as_str())) {
-            links::straighten(self.lab, &plan.name, upstream).await?;
-        }
-        Ok(())
-    }
+/// What may be wrong with a standby that doesn't stream.
+#[derive(Clone, Copy)]
+enum Doubt {
+    Runs,
+    Reaches,
+}
+
+fn add(nodes: &watch::Sender<BTreeSet<NodeName>>, node: &NodeName) {
+    nodes.send_modify(|nodes| nodes.extend([node.clone()]));
+}
+
+/// Waits until all these nodes are among those.
+async fn until(nodes: &watch::Sender<BTreeSet<NodeName>>, all: &[&str]) {
+    let there = |nodes: &BTreeSet<NodeName>| all.iter().all(|name| nodes.iter().any(|n| n.as_str() == *name));
+    // The sender lives as long as this.
+    drop(nodes.subscribe().wait_for(there).await);
 }

@@ -62,17 +62,19 @@ async fn ended_early(node: &NodeName) -> Failure {
 
 /// Waits until the server answers, but not longer than it lives: one that refuses to start ends at once.
 pub async fn ready<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, control: &Control) -> Result<(), Failure> {
-    let ended = async {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if !lab.runtime.is_up(node).await.unwrap_or(true) {
-                return;
-            }
-        }
-    };
     tokio::select! {
         ready = control.until_ready(START_LIMIT) => Ok(ready?),
-        () = ended => Err(ended_early(node).await),
+        failure = ended(lab, node) => Err(failure),
+    }
+}
+
+/// Returns when the server that is being started has ended.
+pub(super) async fn ended<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName) -> Failure {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if !lab.runtime.is_up(node).await.unwrap_or(true) {
+            return ended_early(node).await;
+        }
     }
 }
 

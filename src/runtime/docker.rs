@@ -70,8 +70,8 @@ pub struct DockerRuntime {
     root: OnceCell<Option<PathBuf>>,
     /// Requests that make things, each until it is answered.
     flights: TaskTracker,
-    /// First starts, one after the other as far as order matters.
-    turns: tokio::sync::Mutex<()>,
+    /// First starts take turns as far as order matters; whether there was one since the nodes' ground was prepared.
+    turns: tokio::sync::Mutex<bool>,
     ground: Mutex<Option<Ground>>,
     events: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
     /// Ends the watch with the runtime.
@@ -187,12 +187,12 @@ impl DockerRuntime {
     /// Starts a copy of the template for the first time, on another port where its own was taken meanwhile.
     async fn first_start(&self, name: &NodeName, files: &[NodeFile], what: &str) -> Result<()> {
         let ground = self.ground(what)?;
-        ground.network.clone().await?;
+        let network = ground.network.clone().await?.id;
         let script = archive::script(files)?;
         let mut left = PORT_TRIES;
         loop {
             let here = self.node(name, what)?;
-            let started = node::first_start(&self.engine.docker, &here.id, script.clone(), &self.turns).await;
+            let started = node::first_start(&self.engine.docker, &here.id, script.clone(), &network, &self.turns).await;
             left -= 1;
             match started.map_err(|err| failure::engine(what, &err)) {
                 Err(err) if left > 0 && failure::is_taken_port(&err) => {
@@ -242,6 +242,7 @@ impl Runtime for DockerRuntime {
         let maker = template::Maker { engine: &self.engine, base: &self.image, owner: &self.owner, template, progress };
         let network = network::begin(&self.engine.docker, &self.owner, &self.flights);
         let prepared = Box::pin(maker.ensure()).await?;
+        *self.turns.lock().await = false;
         *locked(&self.ground) = Some(Ground { prepared, network });
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! The lab's own network: making it, and how this host and its containers reach each other. Knows no nodes.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::pin;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
-use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
+use bollard::models::{EventMessage, Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{EventsOptionsBuilder, InspectNetworkOptions, ListNetworksOptionsBuilder};
+use futures_util::future::{BoxFuture, Shared, ready};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::failure::{self, hinted, plain};
@@ -131,6 +133,20 @@ pub(super) async fn of_lab(docker: &Docker, lab: &str) -> Result<Vec<String>> {
     let found = docker.list_networks(Some(options)).await;
     let found = found.map_err(|err| failure::engine("list networks", &err))?;
     Ok(found.into_iter().filter_map(|network| network.id).collect())
+}
+
+/// Returns when the engine tells that a container is on the network, or doesn't tell anything any more.
+pub(super) async fn joined(docker: &Docker, network: &str, container: &str) {
+    let filters = [("type", "network"), ("event", "connect"), ("network", network)];
+    let filters: HashMap<String, Vec<String>> =
+        filters.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).into();
+    let events = docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build()));
+    let it = |event: &EventMessage| {
+        let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+        attributes.and_then(|attributes| attributes.get("container")).is_some_and(|id| id == container)
+    };
+    let mut joined = pin!(events.filter(|event| ready(!event.as_ref().is_ok_and(|event| !it(event)))));
+    joined.next().await;
 }
 
 /// Removes a network after looking at its labels once more. Gone already is fine.

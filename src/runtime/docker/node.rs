@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -16,7 +17,7 @@ use bollard::query_parameters::{
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::failure::{self, hinted, plain};
@@ -35,6 +36,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 200;
 /// A signal that comes before the server has set its handlers is lost, so it is sent again after this.
 const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
+/// How long the first node's start may keep others waiting.
+const HEAD_START: Duration = Duration::from_millis(300);
 const MEGABYTE: i64 = 1024 * 1024;
 
 /// How much a node may take of the machine.
@@ -163,24 +166,40 @@ pub(super) fn free_port(what: &str, taken: impl Fn(u16) -> bool) -> Result<u16> 
     })
 }
 
-/// Starts a container for the first time, telling its first process through standard input what to lay down. Those that are started
-/// at once take `turns`, because an engine brings them up in the order in which they are asked for: the primary is the first.
+/// Starts a container for the first time, telling its first process through standard input what to lay down.
+///
+/// The first one of a lab, the primary, gets ahead of the others: everybody waits for it in the end, and an engine that is asked for
+/// several at once brings them up in any order. What takes it long, and one container after the other, is the network; so others
+/// take their turn when the first one is on it.
 pub(super) async fn first_start(
     docker: &Docker,
     id: &str,
     script: String,
-    turns: &Mutex<()>,
+    network: &str,
+    turns: &Mutex<bool>,
 ) -> std::result::Result<(), Error> {
     let options = AttachContainerOptionsBuilder::new().stdin(true).stream(true).build();
-    let turn = turns.lock().await;
+    let mut begun = turns.lock().await;
     // Its output is the log's, and isn't attached; but the connection must last until the script is through.
     let AttachContainerResults { mut input, output: _output } = docker.attach_container(id, Some(options)).await?;
-    drop(turn);
+    let first = !std::mem::replace(&mut *begun, true);
+    let ahead = async move {
+        if first {
+            // Late news cost the others a moment, and nothing else.
+            drop(timeout(HEAD_START, network::joined(docker, network, id)).await);
+        }
+        drop(begun);
+    };
     let tell = async {
         input.write_all(script.as_bytes()).await?;
         input.shutdown().await
     };
-    let (told, started) = tokio::join!(tell, docker.start_container(id, None));
+    let start = async { tokio::join!(docker.start_container(id, None), tell) };
+    let mut start = pin!(start);
+    let (started, told) = tokio::select! {
+        ended = &mut start => ended,
+        () = ahead => start.await,
+    };
     started.and(told.map_err(Error::from))
 }
 
