@@ -119,8 +119,8 @@ pub async fn bare(engine: &Engine, image: &str, count: usize) -> Run<f64> {
 pub async fn by_hand(engine: &Engine, image: &str, standbys: usize) -> Run<f64> {
     let began = Instant::now();
     let person = Person::begin(engine, image).await?;
-    // The default ends at ten standbys.
-    let senders = "-c max_wal_senders=40 -c max_replication_slots=40";
+    // The default ends at ten standbys, and each base backup brings a checkpoint that removes WAL which the one before needs still.
+    let senders = "-c max_wal_senders=40 -c wal_keep_size=256MB";
     let serve = format!("exec postgres -D {DATA} -c 'listen_addresses=*' -c unix_socket_directories=/tmp {senders}");
     let primary = format!(
         "initdb -D {DATA} -U postgres -A trust --no-sync && \
