@@ -38,7 +38,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Frames come no closer than this.
 const FRAME: Duration = Duration::from_millis(33);
 /// What comes all the time anyway is shown this long after the last frame: drawing is what an idle lab costs most.
-const CALM: Duration = Duration::from_millis(100);
+const CALM: Duration = Duration::from_millis(150);
 
 /// Looking at the past begins this long before now.
 const STEP_BACK_US: u64 = 5_000_000;
