@@ -1,9 +1,11 @@
 //! What has to do with the machine, not with a lab: doctor, clean, images, the list of lessons.
 
 use std::path::Path;
+use std::time::Duration;
 
 use color_eyre::eyre::{Result, eyre};
 use serde::Serialize;
+use tokio::time::sleep;
 
 use super::plain::{complain, print};
 use super::{progress, recorder, setup, socket};
@@ -123,30 +125,45 @@ pub fn orphans(all: &[Leftover]) -> Vec<&Leftover> {
     all.iter().filter(|l| !l.alive && l.owner.as_ref().is_some_and(|o| o.uid == me)).collect()
 }
 
+/// An engine carries out what it was asked after the asker's end, too: what a lab that was killed while it came up left is whole
+/// only when a look this much later finds nothing more.
+const ENGINE_SETTLES: Duration = Duration::from_secs(1);
+
 /// `clean`.
 pub async fn clean(common: &Common, dry_run: bool, all: bool) -> Result<u8> {
     let engine = Engine::connect().await.ok();
-    let found = leftovers(engine.as_ref()).await?;
-    let chosen: Vec<&Leftover> = if all { found.iter().collect() } else { orphans(&found) };
-    let mut failed = false;
-    for left in &chosen {
-        let verb = if dry_run { "would remove" } else { "removed" };
-        let done = if dry_run { Ok(()) } else { remove(engine.as_ref(), left).await };
-        match done {
-            Ok(()) if !common.quiet && !common.json => print(&format!("{verb} {} {}\n", left.kind, left.name))?,
-            Ok(()) => {}
-            Err(why) => {
-                failed = true;
-                complain(&format!("{}: {why}", left.name))?;
+    let mut gone: Vec<Leftover> = Vec::new();
+    let (found, stays) = loop {
+        let found = leftovers(engine.as_ref()).await?;
+        let chosen: Vec<&Leftover> = if all { found.iter().collect() } else { orphans(&found) };
+        let (before, mut stays) = (gone.len(), Vec::new());
+        for left in chosen {
+            if gone.iter().any(|one| one.id == left.id) {
+                continue;
+            }
+            match if dry_run { Ok(()) } else { remove(engine.as_ref(), left).await } {
+                Ok(()) => {
+                    tell_gone(common, dry_run, left)?;
+                    gone.push(left.clone());
+                }
+                Err(why) => stays.push(format!("{}: {why}", left.name)),
             }
         }
+        let more_may_come = engine.is_some() && !dry_run && gone[before..].iter().any(|left| left.owner.is_some());
+        if !more_may_come {
+            break (found, stays);
+        }
+        sleep(ENGINE_SETTLES).await;
+    };
+    for why in &stays {
+        complain(why)?;
     }
     if !dry_run {
-        forget_passwords(&chosen)?;
+        forget_passwords(&gone)?;
     }
     if common.json {
-        print(&(serde_json::to_string_pretty(&chosen)? + "\n"))?;
-    } else if chosen.is_empty() && !common.quiet {
+        print(&(serde_json::to_string_pretty(&gone)? + "\n"))?;
+    } else if gone.is_empty() && stays.is_empty() && !common.quiet {
         let spared = found.iter().filter(|l| l.owner.is_some()).count();
         let note = if spared > 0 {
             format!(" ({spared} things belong to labs that run, or to other users)")
@@ -155,11 +172,19 @@ pub async fn clean(common: &Common, dry_run: bool, all: bool) -> Result<u8> {
         };
         print(&format!("nothing was left behind{note}\n"))?;
     }
-    Ok(if failed { exit::FAILED } else { exit::OK })
+    Ok(if stays.is_empty() { exit::OK } else { exit::FAILED })
+}
+
+fn tell_gone(common: &Common, dry_run: bool, left: &Leftover) -> Result<()> {
+    if !common.quiet && !common.json {
+        let verb = if dry_run { "would remove" } else { "removed" };
+        print(&format!("{verb} {} {}\n", left.kind, left.name))?;
+    }
+    Ok(())
 }
 
 /// Files with the passwords of labs that are gone now.
-fn forget_passwords(removed: &[&Leftover]) -> Result<()> {
+fn forget_passwords(removed: &[Leftover]) -> Result<()> {
     let kept = setup::kept()?;
     for owner in removed.iter().filter_map(|l| l.owner.as_ref()) {
         match std::fs::remove_file(kept.join(format!("{}.pgpass", owner.lab))) {
