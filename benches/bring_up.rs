@@ -4,7 +4,7 @@
 //! As containers: three that only sleep, on a network of their own, started at once through the API; ours; by hand. As processes:
 //! the copies of the template plus the start of prepared directories; ours; by hand. Ours counts from the wish until
 //! the last standby is seen to stream: the template looked up, network, containers or copies, relays, passwords, slots. How much later
-//! the act ends, after a first look at every node, is told beside it.
+//! the act ends, after every node answered and was looked at once, is told beside it.
 
 mod common;
 
@@ -76,7 +76,7 @@ async fn as_processes(bench: &mut Bench, case: &str, standbys: u32, rounds: usiz
         })
         .await?;
     judge(bench, case, &PROCESS, &figures, standbys == 2);
-    bench.tell(case, &format!("a first look at every node took {:.0} ms more", Spread::of(&looks)));
+    bench.tell(case, &format!("a first answer of and look at every node took {:.0} ms more", Spread::of(&looks)));
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn in_docker(bench: &mut Bench, case: &str, standbys: u32, rounds: usize) 
         })
         .await?;
     judge(bench, case, &DOCKER, &figures, standbys == 2);
-    bench.tell(case, &format!("a first look at every node took {:.0} ms more", Spread::of(&looks)));
+    bench.tell(case, &format!("a first answer of and look at every node took {:.0} ms more", Spread::of(&looks)));
     Ok(())
 }
 

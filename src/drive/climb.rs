@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::runtime::{Origin, Runtime};
 /// A standby that was started should stream long before this; if not, it is asked whether it runs.
 const COMING: Duration = Duration::from_secs(3);
 /// One that answers has asked for its upstream long before this, if it can reach it.
-const ASKED: Duration = Duration::from_secs(1);
+const ASKED: Duration = Duration::from_secs(2);
 
 /// A cluster on its way up.
 pub(super) struct Climb<'a, R: Runtime> {
@@ -108,7 +108,7 @@ impl<'a, R: Runtime> Climb<'a, R> {
                 failure = faults::ended(lab, name) => return Err(failure),
             }
             faults::ready(lab, name, &control).await?;
-            return self.open(name).await;
+            return Ok(());
         }
         let control = self.start(name, Some(upstream), lab.template_keys()).await?;
         faults::ready(lab, name, &control).await?;
@@ -139,9 +139,12 @@ impl<'a, R: Runtime> Climb<'a, R> {
     async fn until_followed(&self, node: &NodeName, control: &Control) -> Result<(), Failure> {
         let mut waiting = self.followers(node);
         until(&self.started, &waiting).await;
-        let began = Instant::now();
-        let mut doubts = [(COMING, Doubt::Runs), (COMING + ASKED, Doubt::Reaches)].into_iter().peekable();
-        loop {
+        let mut since = Instant::now();
+        let mut doubts = [(COMING, Doubt::Runs), (ASKED, Doubt::Reaches)].into_iter().peekable();
+        while let Some(name) = waiting.first() {
+            if since.elapsed() >= STREAM_LIMIT {
+                return Err(late(name, node, STREAM_LIMIT));
+            }
             let streaming = control.streaming().await?;
             let streams = |name: &str| streaming.iter().any(|s| s == name);
             let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|name| streams(name));
@@ -150,26 +153,37 @@ impl<'a, R: Runtime> Climb<'a, R> {
                 add(&self.streaming, &plan.name);
             }
             waiting = later;
-            let Some(name) = waiting.first() else { return Ok(()) };
-            if began.elapsed() >= STREAM_LIMIT {
-                return Err(late(name, node, STREAM_LIMIT));
+            if waiting.is_empty() {
+                break;
             }
-            if let Some((_, doubt)) = doubts.next_if(|(after, _)| began.elapsed() >= *after) {
+            if let Some((_, doubt)) = doubts.next_if(|(after, _)| since.elapsed() >= *after) {
                 self.see_to(doubt, &waiting, node).await?;
+                // How long a server took to start is no sign of how long it takes to connect.
+                since = Instant::now();
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
+        Ok(())
     }
 
     /// Standbys that don't come: perhaps they don't run yet, on a machine that has much to do; perhaps they can't reach this host.
     async fn see_to(&self, doubt: Doubt, waiting: &[&str], upstream: &NodeName) -> Result<(), Failure> {
-        for plan in self.standbys.iter().filter(|plan| waiting.contains(&plan.name.as_str())) {
-            match doubt {
-                Doubt::Runs => faults::ready(self.lab, &plan.name, &self.lab.control(&plan.name)?).await?,
-                Doubt::Reaches => links::straighten(self.lab, &plan.name, upstream).await?,
+        let late = self.standbys.iter().map(|plan| &plan.name).filter(|name| waiting.contains(&name.as_str()));
+        match doubt {
+            Doubt::Runs => drop(try_join_all(late.map(|name| self.answers(name))).await?),
+            Doubt::Reaches => {
+                for name in late {
+                    links::straighten(self.lab, name, upstream).await?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Waits until a standby answers that has nothing but the template's passwords yet, on a connection of its own.
+    async fn answers(&self, name: &NodeName) -> Result<(), Failure> {
+        let probe = Control::new(self.lab.control(name)?.address(), self.lab.template_keys());
+        faults::ready(self.lab, name, &probe).await
     }
 }
 

@@ -168,9 +168,9 @@ pub(super) fn free_port(what: &str, taken: impl Fn(u16) -> bool) -> Result<u16> 
 
 /// Starts a container for the first time, telling its first process through standard input what to lay down.
 ///
-/// The first one of a lab, the primary, gets ahead of the others: everybody waits for it in the end, and an engine that is asked for
-/// several at once brings them up in any order. What takes it long, and one container after the other, is the network; so others
-/// take their turn when the first one is on it.
+/// The first one that is started gets ahead of the others: an engine that is asked for several at once brings them up in any
+/// order. What takes it long, and one container after the other, is the network; so others take their turn when the first one is on
+/// it. One that must be made again on another port has lost its head start.
 pub(super) async fn first_start(
     docker: &Docker,
     id: &str,
@@ -197,8 +197,10 @@ pub(super) async fn first_start(
     let start = async { tokio::join!(docker.start_container(id, None), tell) };
     let mut start = pin!(start);
     let (started, told) = tokio::select! {
-        ended = &mut start => ended,
+        // The engine's news are asked for before what they tell of can happen.
+        biased;
         () = ahead => start.await,
+        ended = &mut start => ended,
     };
     started.and(told.map_err(Error::from))
 }
