@@ -129,10 +129,10 @@ pub async fn by_hand(engine: &Engine, image: &str, standbys: usize) -> Run<f64> 
     let ports = free_ports(standbys + 1)?;
     person.run("p", ports[0], &primary).await?;
     let client = session(ports[0]).await?;
-    for node in 1..=standbys {
+    for (node, port) in ports.into_iter().enumerate().skip(1) {
         let from = format!("host=p user=postgres application_name=s{node}");
         let copy = format!("pg_basebackup -D {DATA} -R -c fast --no-sync -d '{from}' && {serve}");
-        person.run(&format!("s{node}"), ports[node], &copy).await?;
+        person.run(&format!("s{node}"), port, &copy).await?;
         streaming(&client, node).await?;
     }
     Ok(ms(began))
