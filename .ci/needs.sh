@@ -1,13 +1,28 @@
 #!/usr/bin/env bash
-# PostgreSQL programs for the process runtime: installed where this is root on a Debian-like system, else named.
+# What the tests need beside Rust: PostgreSQL's programs for the process runtime, and a Docker engine that answers. Installed and
+# started where this is root on a Debian-like system, else named.
 set -euo pipefail
-if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1; then
-    exit 0
+root() { [ "$(id -u)" = 0 ]; }
+
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null 2>&1; then
+    if root && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+    else
+        echo "PostgreSQL's programs are missing: sudo apt-get install postgresql" >&2
+        exit 4
+    fi
 fi
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
-else
-    echo "PostgreSQL's programs are missing: sudo apt-get install postgresql" >&2
-    exit 4
+
+# An engine that somebody started by hand may have ended with that somebody's session.
+engine() { docker version >/dev/null 2>&1; }
+if command -v dockerd >/dev/null 2>&1 && root && ! engine; then
+    echo "The Docker engine doesn't answer: starting it"
+    log=$(mktemp)
+    setsid dockerd >"$log" 2>&1 </dev/null &
+    for _ in $(seq 60); do
+        if engine; then break; fi
+        sleep 0.5
+    done
+    engine || { echo "dockerd doesn't come up:" >&2; tail -n 5 "$log" >&2; exit 4; }
 fi

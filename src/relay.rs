@@ -1,4 +1,4 @@
-//! A link between two servers as a TCP relay with faults: one listener for each directed pair. Knows bytes and
+//! A link between two servers as a relay with faults: one TCP listener for each directed pair. Knows bytes and
 //! connections, not PostgreSQL, nodes or clusters.
 //!
 //! A relay outlives restarts of both ends: it dials its upstream anew for each connection, at the address last told.
@@ -23,6 +23,7 @@
 mod count;
 mod cut;
 mod delay;
+mod dial;
 mod pump;
 mod refuse;
 mod talk;
@@ -37,12 +38,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{self, Handle};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 pub use count::{Counts, Reading};
+pub use dial::Dialled;
 
 use crate::model::links::Lane;
 use count::Way;
+use dial::Far;
 use throttle::Bucket;
 
 /// What the kernel may hold for each direction of a connection on each side, in bytes. On Linux the kernel doubles it.
@@ -80,10 +83,6 @@ impl Faults {
     }
 }
 
-/// What was sent to an address that was just going (a container's, while it is restarted) may never be answered, and a standby
-/// waits for the relay without end: after this long it is told that nobody is there, and tries again.
-const DIAL_LIMIT: Duration = Duration::from_secs(1);
-
 /// A running relay. Dropping it closes the listener and all connections.
 #[derive(Debug)]
 pub struct Relay {
@@ -96,7 +95,7 @@ pub struct Relay {
 impl Relay {
     /// Listens at `listen` (port 0 chooses one) and passes connections on to where `upstream` says at that moment; while it
     /// says None a connection waits, and where nobody listens it is closed as soon as it has come.
-    pub fn start(listen: SocketAddr, upstream: watch::Receiver<Option<SocketAddr>>) -> io::Result<Self> {
+    pub fn start(listen: SocketAddr, upstream: watch::Receiver<Option<Dialled>>) -> io::Result<Self> {
         let _here = thread()?.enter();
         let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -166,7 +165,7 @@ impl Drop for Relay {
 /// What every connection of a relay shares.
 #[derive(Clone)]
 struct Link {
-    upstream: watch::Receiver<Option<SocketAddr>>,
+    upstream: watch::Receiver<Option<Dialled>>,
     faults: watch::Receiver<Faults>,
     counts: Arc<Counts>,
     /// Up and down.
@@ -217,18 +216,18 @@ async fn carry(mut near: TcpStream, mut link: Link) {
         }
     }
     refuse::reset(near);
-    if let Some(far) = far {
+    if let Some(Far::Left(far)) = far {
         refuse::reset(far);
     }
 }
 
-async fn carry_on(near: &mut TcpStream, far: &mut Option<TcpStream>, link: &mut Link) -> io::Result<()> {
+async fn carry_on(near: &mut TcpStream, far: &mut Option<Far>, link: &mut Link) -> io::Result<()> {
     near.set_nodelay(true)?;
     shake_hands(link).await;
     // Nobody will tell any more: the relay is going.
-    let Ok(target) = link.upstream.wait_for(Option::is_some).await.map(|told| *told) else { return Ok(()) };
+    let Ok(target) = link.upstream.wait_for(Option::is_some).await.map(|told| told.clone()) else { return Ok(()) };
     let Some(target) = target else { return Ok(()) };
-    let far = far.insert(dial(target).await?);
+    let far = far.insert(target.connect().await?);
     pump::both_ways(near, far, link).await
 }
 
@@ -244,14 +243,6 @@ async fn shake_hands(link: &mut Link) {
             told = link.faults.changed() => if told.is_err() { return },
         }
     }
-}
-
-async fn dial(target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    size(&socket)?;
-    let stream = timeout(DIAL_LIMIT, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 fn size(socket: &TcpSocket) -> io::Result<()> {

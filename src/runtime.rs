@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::model::NodeName;
 use crate::model::cluster::{LogLine, NodeState};
+use crate::relay::Dialled;
 
 pub mod docker;
 pub mod owner;
@@ -154,8 +155,9 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     fn destroy_all(&self) -> impl Future<Output = Result<()>> + Send;
     /// Where the lab's own control connections go (a published port of 127.0.0.1; may change after a restart).
     fn control_address(&self, node: &NodeName) -> impl Future<Output = Result<SocketAddr>> + Send;
-    /// Where a relay dials the node (the container's own address where that can be reached; else the control address).
-    fn peer_address(&self, node: &NodeName) -> impl Future<Output = Result<SocketAddr>> + Send;
+    /// Where a relay dials the node: its socket file where this machine has it, a container's own address where that can be
+    /// reached, else the control address.
+    fn peer_address(&self, node: &NodeName) -> impl Future<Output = Result<Dialled>> + Send;
     /// The address a relay listens on so that nodes reach it (port 0), and the host name or address nodes use for it.
     /// An error says why nodes can't reach this host: links are then direct.
     fn relay_host(&self) -> impl Future<Output = Result<(SocketAddr, String)>> + Send;

@@ -10,6 +10,7 @@ use common::images::ground_or_skip;
 use common::way::Way;
 use replab::model::NodeName;
 use replab::model::cluster::NodeState;
+use replab::relay::Dialled;
 use replab::runtime::docker::{self, DockerRuntime, Engine, ImageChoice};
 use replab::runtime::owner;
 use replab::runtime::{Job, Leftover, NodeFile, Origin, Owner, Place, Runtime, RuntimeEvent, Template};
@@ -388,6 +389,7 @@ async fn fresh_node(lab: &Lab) {
 async fn addresses_work(lab: &Lab) {
     let p = name("p");
     let peer = lab.runtime.peer_address(&p).await.expect("an address");
+    let Dialled::Tcp(peer) = peer else { panic!("{peer:?} is no address") };
     tokio::net::TcpStream::connect(peer).await.expect("the container's own address answers");
     let (bind, host) = lab.runtime.relay_host().await.expect("an address");
     let listener = tokio::net::TcpListener::bind(bind).await.expect("the gateway is ours");

@@ -162,7 +162,7 @@ async fn what_was_done_by_hand_plays_again_and_gives_no_password_away() {
         assert_eq!(secret.reveal().len(), 24);
         assert!(pages.iter().all(|page| !page.contains(secret.reveal())), "a password is told");
     }
-    assert!(pages.iter().all(|page| !page.contains("SCRAM-SHA-256$4096:")), "a verifier is told");
+    assert!(pages.iter().all(|page| !page.contains("SCRAM-SHA-256$")), "a verifier is told");
 
     let house = House::prepared(Ground::Process);
     let scenario = folder.path().join("hand.toml");

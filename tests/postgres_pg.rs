@@ -22,7 +22,7 @@ async fn streaming(primary: &Server, name: &str) -> Sample {
 async fn samples_of_a_primary_and_its_standby() {
     let Some(lab) = Lab::new() else { return };
     let p = lab.primary("p", &[]).await;
-    let statements = lab.passwords.statements();
+    let statements = lab.passwords.statements().unwrap();
     p.control.settle_in(&statements, &lab.passwords, "12345678", &[]).await.unwrap();
     p.control.create_slot("s1").await.unwrap();
     p.control.create_slot("s1").await.unwrap();

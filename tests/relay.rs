@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use common::pgserver::{Lab, wait_for};
 use replab::model::links::{Lane, Passed, Slow};
-use replab::relay::{Faults, Relay};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use replab::relay::{Dialled, Faults, Relay};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-fn relay_to(upstream: Option<SocketAddr>) -> (Relay, watch::Sender<Option<SocketAddr>>) {
-    let (tell, told) = watch::channel(upstream);
+fn relay_to(upstream: Option<SocketAddr>) -> (Relay, watch::Sender<Option<Dialled>>) {
+    let (tell, told) = watch::channel(upstream.map(Dialled::from));
     (Relay::start(ANY, told).unwrap(), tell)
 }
 
@@ -25,6 +25,17 @@ fn relay_to(upstream: Option<SocketAddr>) -> (Relay, watch::Sender<Option<Socket
 async fn connection() -> (Relay, TcpStream, TcpStream) {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let (relay, _) = relay_to(Some(listener.local_addr().unwrap()));
+    let (near, far) = tokio::join!(TcpStream::connect(relay.address()), listener.accept());
+    (relay, near.unwrap(), far.unwrap().0)
+}
+
+/// The same where the upstream is a socket file.
+async fn connection_to_file() -> (Relay, TcpStream, UnixStream) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("upstream");
+    let listener = UnixListener::bind(&file).unwrap();
+    let (_tell, told) = watch::channel(Some(Dialled::File(file)));
+    let relay = Relay::start(ANY, told).unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(relay.address()), listener.accept());
     (relay, near.unwrap(), far.unwrap().0)
 }
@@ -60,7 +71,7 @@ fn is_reset(read: &std::io::Result<usize>) -> bool {
     read.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
-async fn send(mut to: tokio::net::tcp::OwnedWriteHalf, data: Vec<u8>, seed: u64) {
+async fn send(mut to: impl AsyncWrite + Unpin, data: Vec<u8>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut rest = &data[..];
     while !rest.is_empty() {
@@ -75,36 +86,49 @@ async fn send(mut to: tokio::net::tcp::OwnedWriteHalf, data: Vec<u8>, seed: u64)
 async fn random_bytes_arrive_whole_through_cuts_and_heals() {
     for seed in 0..6 {
         let (relay, near, far) = connection().await;
-        let (up, down) = (bytes(seed, 3_000_000), bytes(seed + 100, 2_000_000));
-        let ((mut near_in, near_out), (mut far_in, far_out)) = (near.into_split(), far.into_split());
-        let sending = tokio::spawn(send(near_out, up.clone(), seed));
-        let answering = tokio::spawn(send(far_out, down.clone(), seed + 7));
-        let mut random = fastrand::Rng::with_seed(seed);
-        let faults = async {
-            for _ in 0..40 {
-                // The even ones are cuts and heals alone; the odd ones anything.
-                let (one, other) = (any_lane(&mut random), any_lane(&mut random));
-                relay.set(if seed % 2 == 0 { Faults::cut() } else { Faults { up: one, down: other } });
-                tokio::time::sleep(Duration::from_micros(random.u64(0..3_000))).await;
-                if seed % 2 == 0 || random.bool() {
-                    relay.set(Faults::none());
-                }
-                tokio::time::sleep(Duration::from_micros(random.u64(0..1_000))).await;
-            }
-            relay.set(Faults::none());
-        };
-        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
-        let (one, two, ()) = tokio::join!(far_in.read_to_end(&mut got_up), near_in.read_to_end(&mut got_down), faults);
-        one.unwrap();
-        two.unwrap();
-        assert!(got_up == up && got_down == down, "seed {seed}");
-        sending.await.unwrap();
-        answering.await.unwrap();
-        let reading = relay.reading();
-        assert_eq!((reading.up.bytes, reading.down.bytes, reading.opened), (3_000_000, 2_000_000, 1));
-        assert_eq!((reading.up.messages, reading.down.messages), (None, None), "that was no PostgreSQL");
-        wait_for("the connection's end", async || (relay.reading().open == 0).then_some(())).await;
+        arrive_whole(seed, relay, near, far).await;
     }
+    for seed in 6..9 {
+        let (relay, near, far) = connection_to_file().await;
+        arrive_whole(seed, relay, near, far).await;
+    }
+}
+
+async fn arrive_whole(
+    seed: u64,
+    relay: Relay,
+    near: TcpStream,
+    far: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let (up, down) = (bytes(seed, 3_000_000), bytes(seed + 100, 2_000_000));
+    let ((mut near_in, near_out), (mut far_in, far_out)) = (near.into_split(), split(far));
+    let sending = tokio::spawn(send(near_out, up.clone(), seed));
+    let answering = tokio::spawn(send(far_out, down.clone(), seed + 7));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let faults = async {
+        for _ in 0..40 {
+            // The even ones are cuts and heals alone; the odd ones anything.
+            let (one, other) = (any_lane(&mut random), any_lane(&mut random));
+            relay.set(if seed % 2 == 0 { Faults::cut() } else { Faults { up: one, down: other } });
+            tokio::time::sleep(Duration::from_micros(random.u64(0..3_000))).await;
+            if seed % 2 == 0 || random.bool() {
+                relay.set(Faults::none());
+            }
+            tokio::time::sleep(Duration::from_micros(random.u64(0..1_000))).await;
+        }
+        relay.set(Faults::none());
+    };
+    let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
+    let (one, two, ()) = tokio::join!(far_in.read_to_end(&mut got_up), near_in.read_to_end(&mut got_down), faults);
+    one.unwrap();
+    two.unwrap();
+    assert!(got_up == up && got_down == down, "seed {seed}");
+    sending.await.unwrap();
+    answering.await.unwrap();
+    let reading = relay.reading();
+    assert_eq!((reading.up.bytes, reading.down.bytes, reading.opened), (3_000_000, 2_000_000, 1));
+    assert_eq!((reading.up.messages, reading.down.messages), (None, None), "that was no PostgreSQL");
+    wait_for("the connection's end", async || (relay.reading().open == 0).then_some(())).await;
 }
 
 #[tokio::test]
@@ -297,13 +321,13 @@ async fn a_relay_outlives_its_upstream_and_follows_it() {
     let mut early = TcpStream::connect(relay.address()).await.unwrap();
     assert!(timeout(Duration::from_millis(100), early.read(&mut [0])).await.is_err(), "it waits for an upstream");
     let listener = TcpListener::bind(ANY).await.unwrap();
-    tell.send_replace(Some(listener.local_addr().unwrap()));
+    tell.send_replace(Some(listener.local_addr().unwrap().into()));
     drop(listener.accept().await.unwrap());
     assert_eq!(early.read_to_end(&mut rest).await.unwrap_or(0), 0);
     drop(listener);
     for _ in 0..2 {
         let listener = TcpListener::bind(ANY).await.unwrap();
-        tell.send_replace(Some(listener.local_addr().unwrap()));
+        tell.send_replace(Some(listener.local_addr().unwrap().into()));
         let (near, far) = tokio::join!(TcpStream::connect(relay.address()), listener.accept());
         let (mut near, mut far) = (near.unwrap(), far.unwrap().0);
         far.write_all(b"x").await.unwrap();

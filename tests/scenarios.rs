@@ -16,8 +16,15 @@ use replab::scenario::SHIPPED;
 /// Lessons whose point is that acknowledged writes are lost.
 const LOSE: &[&str] = &["07-async-failover-loses", "22-the-old-primary-diverged"];
 
-/// Lessons that quote logs, messages or views that a new version may change.
-const BOTH: &[&str] = &["18-a-report-freezes-writes", "22-the-old-primary-diverged", "34-what-a-quiet-primary-hides"];
+/// Lessons that quote logs, messages or views that a new version may change, and the first ones that anybody sees.
+const BOTH: &[&str] = &[
+    "01-first-steps",
+    "06-stop-the-standby",
+    "08-sync-failover-loses-nothing",
+    "18-a-report-freezes-writes",
+    "22-the-old-primary-diverged",
+    "34-what-a-quiet-primary-hides",
+];
 
 /// Plays one lesson and returns its report; panics with what the program said when it doesn't go as the lesson says.
 fn play(lesson: &str, place: &[&str]) -> Report {

@@ -65,16 +65,13 @@ impl<'a, R: Runtime> Climb<'a, R> {
     pub(super) async fn primary(&self, primary: &NodeName) -> Result<u64, Failure> {
         let lab = self.lab;
         lab.phase(Some(primary), "copying the template").await;
-        let passwords = lab.passwords.clone();
-        let passwords = tokio::task::spawn_blocking(move || passwords.statements());
         let files = conf::primary_files(primary, &lab.passwords, &lab.settings(), &[]);
         lab.runtime.create(primary, Origin::Template, &files).await?;
         lab.phase(Some(primary), "starting").await;
         self.begun.send_replace(true);
         let control = self.start(primary, None, lab.template_keys()).await?;
         faults::ready(lab, primary, &control).await?;
-        let passwords = passwords.await.map_err(|why| Failure(why.to_string()))?;
-        control.settle_in(&passwords, &lab.passwords, &lab.id, &self.followers(primary)).await?;
+        control.settle_in(&lab.passwords.statements()?, &lab.passwords, &lab.id, &self.followers(primary)).await?;
         self.open(primary).await?;
         let identifier = control.system_identifier().await?;
         lab.phase(Some(primary), "").await;

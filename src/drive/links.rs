@@ -15,7 +15,7 @@ use crate::model::cluster::Observation;
 use crate::model::links::{End, Harm, Links, Traffic};
 use crate::model::msg::{Happened, Msg, OpId};
 use crate::pg::conf::{self, PASSFILE, Upstream};
-use crate::relay::{Faults, Relay};
+use crate::relay::{Dialled, Faults, Relay};
 use crate::runtime::{Place, Runtime};
 
 /// Counts are looked at this often, and told when they have changed.
@@ -30,7 +30,7 @@ pub(super) type Relays = BTreeMap<Pair, Arc<Link>>;
 #[derive(Debug)]
 pub struct Link {
     relay: Relay,
-    dial: watch::Sender<Option<SocketAddr>>,
+    dial: watch::Sender<Option<Dialled>>,
 }
 
 impl Link {
@@ -39,7 +39,7 @@ impl Link {
         Ok(Self { relay: Relay::start(listen, told)?, dial })
     }
 
-    pub(super) fn dial(&self, address: SocketAddr) {
+    pub(super) fn dial(&self, address: Dialled) {
         self.dial.send_replace(Some(address));
     }
 
@@ -150,7 +150,7 @@ pub async fn dial<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) -> Result<
     let address = lab.runtime.peer_address(upstream).await?;
     for ((_, to), relay) in lab.relays().iter() {
         if to.node() == Some(upstream) {
-            relay.dial(address);
+            relay.dial(address.clone());
         }
     }
     Ok(())

@@ -52,11 +52,12 @@ include_if_exists = 'replab.conf'
 ";
 
 /// Every host logs in by password. `local` is for a person who is the server's own user on its machine or in its
-/// container; the runtime has its own rules while it makes the template (manual 21.1).
+/// container, and for relays that dial a socket file; the runtime has its own rules while it makes the template (manual 21.1).
 const HBA: &str = "\
 # Laid down by replab.
 local all         postgres                 peer
 local all         all                      scram-sha-256
+local replication replab_repl              scram-sha-256
 host  replication replab_repl all          scram-sha-256
 host  all         all         all          scram-sha-256
 ";
@@ -406,7 +407,7 @@ mod tests {
     fn the_template_has_no_password_in_clear_text() {
         let key = TemplateKey::random().unwrap();
         let template = template(&key);
-        assert!(template.sql.contains("SCRAM-SHA-256$4096:"));
+        assert!(template.sql.contains("SCRAM-SHA-256$1:"));
         assert!(!format!("{template:?}").contains(key.secret.reveal()));
         assert_eq!(super::template(&key), template, "the cache key must stay the same");
     }

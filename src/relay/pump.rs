@@ -8,14 +8,15 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use super::count::Way;
 use super::delay::{Cargo, Line};
+use super::dial::Far;
 use super::talk::Talk;
 use super::{Faults, Link};
 
@@ -23,19 +24,19 @@ use super::{Faults, Link};
 const CHUNK: usize = 32 * 1024;
 
 /// Carries both directions until both have ended, or the news that one side broke has reached the other.
-pub(super) async fn both_ways(near: &mut TcpStream, far: &mut TcpStream, link: &Link) -> io::Result<()> {
+pub(super) async fn both_ways(near: &mut TcpStream, far: &mut Far, link: &Link) -> io::Result<()> {
     let talk = Talk::new();
     let (near_in, near_out) = near.split();
-    let (far_in, far_out) = far.split();
+    let (far_in, far_out) = split(far);
     let up = Pump { from: near_in, to: far_out, way: Way::Up, link, talk: &talk };
     let down = Pump { from: far_in, to: near_out, way: Way::Down, link, talk: &talk };
     tokio::try_join!(up.run(), down.run()).map(drop)
 }
 
 /// One direction.
-struct Pump<'a> {
-    from: ReadHalf<'a>,
-    to: WriteHalf<'a>,
+struct Pump<'a, From, To> {
+    from: From,
+    to: To,
     way: Way,
     link: &'a Link,
     talk: &'a Talk,
@@ -49,7 +50,7 @@ enum Event {
     Written(io::Result<usize>),
 }
 
-impl Pump<'_> {
+impl<From: AsyncRead + Unpin, To: AsyncWrite + Unpin> Pump<'_, From, To> {
     async fn run(mut self) -> io::Result<()> {
         let mut chunk = vec![0_u8; CHUNK];
         let mut line = Line::new();
@@ -76,7 +77,9 @@ impl Pump<'_> {
                     self.link.bucket(self.way).took(now.rate, count);
                     // At once where nothing stands in the way.
                     let free = now.slow.is_none() && line.is_empty() && !faults.has_changed().unwrap_or(true);
-                    let sent = if free { self.to.try_write(&chunk[..count]).unwrap_or(0) } else { 0 };
+                    let write = async { if free { self.to.write(&chunk[..count]).await } else { Ok(0) } };
+                    // What isn't taken, for whatever reason, is tried again with the line.
+                    let sent = write.now_or_never().and_then(io::Result::ok).unwrap_or(0);
                     self.count(&chunk[..sent]);
                     if sent < count {
                         line.push(Cargo::Bytes(chunk[sent..count].to_vec()), now.slow);
@@ -106,7 +109,7 @@ impl Pump<'_> {
 }
 
 /// Hands on some of the next piece, when it is due; of an end there is nothing to hand on.
-async fn hand_on(to: &mut WriteHalf<'_>, line: &Line) -> io::Result<usize> {
+async fn hand_on(to: &mut (impl AsyncWrite + Unpin), line: &Line) -> io::Result<usize> {
     let Some((due, bytes)) = line.next() else { return std::future::pending().await };
     sleep_until(due).await;
     match bytes {

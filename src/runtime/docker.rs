@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Job, JobOutput, NodeFile, Origin, Owner, Place, Progress, Result, Runtime, RuntimeEvent, Template};
 use crate::model::NodeName;
+use crate::relay::Dialled;
 
 mod archive;
 mod connect;
@@ -384,14 +385,14 @@ impl Runtime for DockerRuntime {
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, here.port)))
     }
 
-    async fn peer_address(&self, node: &NodeName) -> Result<SocketAddr> {
+    async fn peer_address(&self, node: &NodeName) -> Result<Dialled> {
         let what = format!("find {node}'s address");
         let (network, here) = (self.ground(&what)?.network.await?, self.node(node, &what)?);
         if !network.shared {
-            return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, here.port)));
+            return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, here.port)).into());
         }
         let address = node::address(&self.engine.docker, &here.id, &network.id, &what).await?;
-        Ok(SocketAddr::new(address, node::PORT))
+        Ok(SocketAddr::new(address, node::PORT).into())
     }
 
     async fn relay_host(&self) -> Result<(SocketAddr, String)> {

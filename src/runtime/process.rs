@@ -19,6 +19,7 @@ use super::{
     Template,
 };
 use crate::model::NodeName;
+use crate::relay::Dialled;
 use account::Account;
 use events::Events;
 use folders::{LabFile, NodeFolders};
@@ -294,8 +295,9 @@ impl Runtime for ProcessRuntime {
         Ok(self.node(node)?.address())
     }
 
-    async fn peer_address(&self, node: &NodeName) -> Result<SocketAddr> {
-        self.control_address(node).await
+    async fn peer_address(&self, node: &NodeName) -> Result<Dialled> {
+        let node = self.node(node)?;
+        Ok(node.socket().map_or_else(|| node.address().into(), Dialled::File))
     }
 
     async fn relay_host(&self) -> Result<(SocketAddr, String)> {

@@ -132,7 +132,7 @@ impl Lab {
         let files = conf::primary_files(&name.parse().unwrap(), &self.passwords, &[], &own);
         let server = self.start(name, &files);
         server.control.until_ready(START).await.unwrap();
-        let statements = self.passwords.statements();
+        let statements = self.passwords.statements().unwrap();
         server.control.settle_in(&statements, &self.passwords, "00000000", &[]).await.unwrap();
         server
     }

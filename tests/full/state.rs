@@ -16,6 +16,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What the set itself writes: it doesn't make another commit of it.
 const PAGES: [&str; 2] = ["docs/faults.md", "docs/full-set.md"];
 
+const ITEMS: &str = "items.json";
+
 /// How an item ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
@@ -46,9 +48,16 @@ impl State {
         let commit = commit();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("full").join(&commit);
         fs::create_dir_all(&folder).expect("the target folder can be written");
-        let items = fs::read_to_string(folder.join("items.json")).ok();
-        let items = items.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        Self { commit, folder, items }
+        let mut state = Self { commit, folder, items: BTreeMap::new() };
+        state.read();
+        state
+    }
+
+    /// What other runs on the same commit have kept counts as well.
+    fn read(&mut self) {
+        let items = fs::read_to_string(self.folder.join(ITEMS)).ok();
+        let items: Option<BTreeMap<String, Ended>> = items.and_then(|text| serde_json::from_str(&text).ok());
+        self.items.extend(items.unwrap_or_default());
     }
 
     pub fn ended(&self, item: &str) -> Option<&Ended> {
@@ -57,8 +66,11 @@ impl State {
 
     /// Keeps it at once: the next item may be the last that runs.
     pub fn keep(&mut self, item: &str, ended: Ended) {
+        let lock = fs::File::create(self.folder.join("lock")).expect("the target folder can be written");
+        lock.lock().expect("the target folder's files can be locked");
+        self.read();
         self.items.insert(item.to_owned(), ended);
-        self.write("items.json", &serde_json::to_string_pretty(&self.items).unwrap());
+        self.write(ITEMS, &serde_json::to_string_pretty(&self.items).unwrap());
     }
 
     pub fn keep_cell(&self, cell: &Cell) {

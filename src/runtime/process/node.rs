@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +64,12 @@ impl Node {
     /// Where its server listens.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.load(Ordering::Relaxed)).into()
+    }
+
+    /// The file where its server listens as well; None where a socket's name can't be that long.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let file = self.folders.private.join(format!(".s.PGSQL.{}", self.address().port()));
+        (file.as_os_str().len() < SOCKET_PATH_BYTES).then_some(file)
     }
 
     fn server(&self) -> Option<Server> {
@@ -129,8 +136,7 @@ impl Node {
     fn spawn(&self, ground: &Ground) -> std::io::Result<Child> {
         let folders = &self.folders;
         let mut command = ground.account.command(&ground.programs.path("postgres"), &folders.data);
-        let fits = folders.private.as_os_str().len() + "/.s.PGSQL.65535".len() < SOCKET_PATH_BYTES;
-        let sockets = if fits { format!("\"{}\"", folders.private.display()) } else { String::new() };
+        let sockets = self.socket().map(|_| format!("\"{}\"", folders.private.display())).unwrap_or_default();
         command.arg("-D").arg(&folders.data);
         for (name, value) in [
             ("port", self.address().port().to_string()),
