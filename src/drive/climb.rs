@@ -117,7 +117,7 @@ impl<'a, R: Runtime> Climb<'a, R> {
     async fn start(&self, node: &NodeName, upstream: Option<&NodeName>, keys: Vec<Secret>) -> Result<Control, Failure> {
         let control = launch(self.lab, node, upstream, keys).await?;
         add(&self.started, node);
-        Ok(control)
+        Ok(control.patient())
     }
 
     /// Who follows this node, and so has a slot on it.

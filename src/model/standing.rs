@@ -30,6 +30,14 @@ pub enum Link {
     Unseen,
 }
 
+impl Link {
+    /// Whether a synchronous rule may count on it. PostgreSQL takes standbys that stream, or are stopping; one that catches up
+    /// is passed over (`SyncRepGetCandidateStandbys` in its syncrep.c).
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Connected(state) if ["streaming", "stopping"].contains(&state.as_str()))
+    }
+}
+
 /// One row of the replication ladder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rung {
@@ -49,6 +57,8 @@ pub struct Rung {
     pub behind: Option<u64>,
     /// Time that replay is behind, in microseconds: 0 when nothing is behind, None when unknown.
     pub lag_us: Option<i64>,
+    /// The same of write and flush.
+    pub lags_us: [Option<i64>; 2],
     /// Nothing but the heartbeat is written, and nothing is behind.
     pub idle: bool,
 }
@@ -85,6 +95,8 @@ impl Model {
             wal,
             steps,
             lag_us: lag(behind, row, fresh, node),
+            lags_us: [(1, row.and_then(|r| r.write_lag_us)), (2, row.and_then(|r| r.flush_lag_us))]
+                .map(|(step, lag)| if wal.is_some() && wal == steps[step] { Some(0) } else { lag }.filter(|_| fresh)),
             idle: fresh && behind == Some(0) && self.quiet(),
             behind,
             link,
@@ -176,6 +188,7 @@ impl Model {
         }
         let at_primary = node.upstream == self.primary;
         Some(match self.rung(node).link {
+            link @ Link::Connected(_) if at_primary && !link.counts() => Standing::Behind,
             Link::Connected(_) if at_primary => Standing::Well,
             Link::LastKnown { .. } if at_primary => Standing::Silent,
             _ => Standing::Away,

@@ -153,6 +153,8 @@ pub enum Standing {
     Silent,
     /// Streams and answers, but its replay is paused, and commits wait for replay.
     Paused,
+    /// Connected, but still catching up: PostgreSQL doesn't count on it yet.
+    Behind,
     /// Not connected.
     Away,
 }
@@ -182,6 +184,9 @@ pub fn words(rule: &SyncRule, level: &str, standing: impl Fn(&str) -> Option<Sta
         SyncRule::First(k, names) => first_words(*k, names, verb, &standing),
         SyncRule::Off => String::new(),
     };
+    for name in rule.names().iter().filter(|n| standing(n) == Some(Standing::Behind)) {
+        text.push_str(&format!(" {name} is still catching up and doesn't count until it streams."));
+    }
     if !strangers.is_empty() {
         text.push_str(&format!(" No standby is called {}.", strangers.join(" or ")));
     }
@@ -191,7 +196,8 @@ pub fn words(rule: &SyncRule, level: &str, standing: impl Fn(&str) -> Option<Sta
 type Stand<'a> = &'a dyn Fn(&str) -> Option<Standing>;
 
 fn connected<'a>(names: &'a [String], standing: Stand<'_>) -> Vec<(&'a str, Standing)> {
-    let there = |n: &'a String| standing(n).filter(|s| *s != Standing::Away).map(|s| (n.as_str(), s));
+    let counts = |s: &Standing| ![Standing::Away, Standing::Behind].contains(s);
+    let there = |n: &'a String| standing(n).filter(counts).map(|s| (n.as_str(), s));
     names.iter().filter_map(there).collect()
 }
 
@@ -200,8 +206,8 @@ fn nobody(k: u32, here: usize, listed: usize) -> String {
         format!("The rule asks for {k} standbys but lists only {listed}: no commit can ever return.")
     } else {
         format!(
-            "Only {here} of the {k} needed standbys {} connected: commits wait.",
-            if here == 1 { "is" } else { "are" }
+            "Only {here} of the {k} needed standbys {}: commits wait.",
+            if here == 1 { "streams" } else { "stream" }
         )
     }
 }
@@ -284,7 +290,7 @@ mod tests {
 
     #[test]
     fn words_follow_the_state_of_each_standby() {
-        use Standing::{Away, Paused, Silent, Well};
+        use Standing::{Away, Behind, Paused, Silent, Well};
         let say = |rule: &str, level: &str, s1, s2| {
             words(&rule.parse().unwrap(), level, |n| {
                 [("s1", s1), ("s2", s2)].iter().find(|(m, _)| *m == n).map(|(_, s)| *s)
@@ -299,7 +305,10 @@ mod tests {
         has(say("first 1 (s1, s2)", "remote_apply", Away, Well), "s2 must replay a commit");
         has(say("first 1 (s1, s2)", "on", Silent, Well), "s1 is silent but still counts as connected");
         has(say("first 1 (s1, s2)", "remote_apply", Paused, Well), "Replay on s1 is paused, so commits wait.");
-        has(say("first 1 (s1)", "on", Away, Well), "Only 0 of the 1 needed");
+        has(say("first 1 (s1)", "on", Away, Well), "Only 0 of the 1 needed standbys stream");
+        has(say("first 1 (s1, s2)", "on", Behind, Well), "s2 must flush a commit");
+        has(say("first 1 (s1, s2)", "on", Behind, Well), "s1 is still catching up and doesn't count until it streams.");
+        has(say("any 2 (s1, s2)", "on", Behind, Well), "Only 1 of them can now: commits wait. s1 is still catching up");
         has(say("first 2 (s1)", "on", Well, Well), "no commit can ever return");
         has(
             say("any 1 (s1, s2)", "remote_write", Silent, Well),

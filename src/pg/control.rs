@@ -26,6 +26,8 @@ use super::secret::Secret;
 
 /// How long a call may take.
 pub const DEADLINE: Duration = Duration::from_secs(2);
+/// The same while a lab comes up.
+const BUSY_DEADLINE: Duration = Duration::from_secs(20);
 /// How long connecting may take, log-in included.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The same where the work takes long anyway: a machine under load is slow to make a session, and what is read is read once.
@@ -39,6 +41,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Control {
     shared: Arc<Shared>,
+    deadline: Duration,
 }
 
 #[derive(Debug)]
@@ -69,7 +72,12 @@ impl Control {
     /// for a copy of the template the template's key and the lab's password (see [`secret`](super::secret)).
     pub fn new(address: SocketAddr, keys: Vec<Secret>) -> Self {
         let door = Mutex::new(Door { address, keys });
-        Self { shared: Arc::new(Shared { door, line: AsyncMutex::default() }) }
+        Self { shared: Arc::new(Shared { door, line: AsyncMutex::default() }), deadline: DEADLINE }
+    }
+
+    /// The same connection for whoever can wait, and must: while a lab comes up its servers have the machine to share.
+    pub fn patient(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), deadline: BUSY_DEADLINE }
     }
 
     /// The server is at another address now (its port changes when a container restarts). The connection is dropped.
@@ -162,12 +170,13 @@ impl Control {
         }
     }
 
-    /// Runs `work` on the shared session within [`DEADLINE`]. On a missed deadline or a broken connection the session
+    /// Runs `work` on the shared session within its deadline. On a missed deadline or a broken connection the session
     /// is discarded.
     async fn call<T>(&self, work: impl AsyncFnOnce(&Session) -> Result<T, ControlError>) -> Result<T, ControlError> {
         let session = self.session().await?;
-        let result =
-            tokio::time::timeout(DEADLINE, work(&session)).await.unwrap_or(Err(ControlError::Deadline(DEADLINE)));
+        let result = tokio::time::timeout(self.deadline, work(&session))
+            .await
+            .unwrap_or(Err(ControlError::Deadline(self.deadline)));
         if let Err(error) = &result
             && !error.leaves_connection()
         {

@@ -98,15 +98,20 @@ fn latency_head(model: &Model, width: u16, view: &View) -> Vec<Span<'static>> {
     let theme = &view.theme;
     let text = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), figures::micros);
     let mut spans = Vec::new();
-    for (glyph, style, word, value) in [("█", theme.good, "p50", pulse.p50_us), ("▒", theme.info, "p99", pulse.p99_us)]
-    {
-        spans.push(Span::styled(format!("{glyph} "), style));
+    let wide = width >= 44;
+    let values = [
+        ("█ ", theme.good, "p50", pulse.p50_us),
+        ("▒ ", theme.info, "p99", pulse.p99_us),
+        ("", theme.info, "max", pulse.max_us),
+    ];
+    for (glyph, style, word, value) in values.into_iter().take(if wide { 3 } else { 2 }) {
+        spans.push(Span::styled(glyph, style));
         spans.push(Span::styled(format!("{word} "), theme.dim));
         spans.push(Span::styled(format!("{}  ", text(value)), theme.strong));
     }
     if let Some(oldest) = pulse.waiting.iter().map(|w| w.age_us).max() {
         spans.push(Span::styled("░ ", theme.warn));
-        let word = if width >= 44 { "waiting " } else { "wait " };
+        let word = if wide { "waiting " } else { "wait " };
         spans.push(Span::styled(format!("{word}{}", figures::lasted(oldest / 1_000)), theme.warn));
     }
     spans

@@ -235,7 +235,7 @@ fn then(model: &Model, dropped: &str) -> String {
     let others = rungs
         .iter()
         .filter(|r| r.upstream == model.primary && rule.lists(r.name.as_str()) && r.name.as_str() != dropped);
-    let well: Vec<&str> = others.filter(|r| matches!(r.link, Link::Connected(_))).map(|r| r.name.as_str()).collect();
+    let well: Vec<&str> = others.filter(|r| r.link.counts()).map(|r| r.name.as_str()).collect();
     match (&rule, well.len() >= rule.needed() as usize) {
         (SyncRule::First(1, _), true) => format!("then {} takes over", well[0]),
         (_, true) => format!("then {} are enough", well.join(" and ")),

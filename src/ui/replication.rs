@@ -21,6 +21,12 @@ const PIECES: [(&str, &str); 5] =
 /// The bar shows at least so many bytes, so that a few don't look like a lot.
 const SMALLEST_SPAN: u64 = 64 * 1024;
 
+/// Lines of a standby where the panel has the whole screen: its row, one for each step, and an empty one.
+const WHOLE: u16 = 6;
+
+/// The steps of a byte of WAL, in their order.
+const STEPS: [&str; 4] = ["sent", "write", "flush", "replay"];
+
 /// Draws the panel.
 pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View) {
     let theme = &view.theme;
@@ -37,12 +43,17 @@ pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View
     columns.head(buf, inner, theme);
     let body = widgets::below(inner, 1);
     let deep = rungs.len() * 2 <= usize::from(body.height);
-    let each = if deep { 2 } else { 1 };
+    let whole = view.zoom && body.height >= WHOLE;
+    let each = if whole { usize::from(WHOLE) } else { 1 + usize::from(deep) };
     let first = view.scrolled(Panel::Replication).min(rungs.len().saturating_sub(usize::from(body.height) / each));
     let span = span(&rungs);
     for (rung, y) in rungs.iter().skip(first).zip((body.y..body.bottom()).step_by(each)) {
         columns.rung(buf, body, y, rung, span, model, theme);
-        if deep && columns.bar == 0 {
+        if whole {
+            let at = Rect { x: body.x + 4, y: y + 1, width: body.width.saturating_sub(4), height: WHOLE - 2 };
+            let at = at.intersection(body);
+            widgets::lines(buf, at, step_lines(rung, theme).into_iter().take(usize::from(at.height)));
+        } else if deep && columns.bar == 0 {
             let bar = Rect { x: body.x + 2, y: y + 1, width: body.width.saturating_sub(4), height: 1 };
             widgets::lines(buf, bar, [bar_line(rung, bar.width, span, theme)]);
         } else if deep {
@@ -253,12 +264,28 @@ fn bar_line(rung: &Rung, width: u16, span: u64, theme: &Theme) -> Line<'static> 
     Line::from(spans)
 }
 
+/// Each step as position, and how far it is behind the upstream in bytes and time; of what was sent PostgreSQL tells no time.
+fn step_lines(rung: &Rung, theme: &Theme) -> Vec<Line<'static>> {
+    let value = if fresh(rung) { Style::new() } else { theme.dim };
+    let lags = [None, rung.lags_us[0], rung.lags_us[1], rung.lag_us];
+    let line = |((word, lsn), lag): ((&str, Option<Lsn>), Option<i64>)| {
+        let at = lsn.map_or_else(|| "–".to_owned(), |lsn| lsn.to_string());
+        let behind = lsn.zip(rung.wal).map(|(lsn, wal)| figures::bytes(wal.bytes_ahead_of(lsn)));
+        let time = lag.map(|us| figures::micros(us.max(0).unsigned_abs()));
+        let [behind, time] = [behind, time].map(|text| text.unwrap_or_else(|| "–".to_owned()));
+        Line::from(vec![
+            Span::styled(format!("{word:<8}"), theme.dim),
+            Span::styled(format!("{at:<14} {behind:>10} behind {time:>10}"), value),
+        ])
+    };
+    STEPS.into_iter().zip(rung.steps).zip(lags).map(line).collect()
+}
+
 fn steps_line(rung: &Rung, width: u16, theme: &Theme) -> Line<'static> {
-    let words = ["sent", "write", "flush", "replay"];
     let value = if fresh(rung) { Style::new() } else { theme.dim };
     let long = width >= 112;
     let mut spans = vec![Span::styled(if long { "" } else { "behind: " }, theme.dim)];
-    for (i, (word, lsn)) in words.iter().zip(rung.steps).enumerate() {
+    for (i, (word, lsn)) in STEPS.iter().zip(rung.steps).enumerate() {
         if i > 0 {
             spans.push(Span::styled(" ▸ ", theme.border));
         }
