@@ -318,6 +318,8 @@ fn a_failed_start_says_what_the_server_said_of_itself() {
     let line = LogLine { severity: "LOG".into(), text: killed.into() };
     lab.msg(Msg::Observed(Observation::Node(name("p"), Look::Log(vec![line]))));
     assert!(lab.said("a server process of p was killed"));
+    let crash = lab.model.fault_log.last().unwrap();
+    assert_eq!((crash.kind.as_str(), crash.to), ("crash", Some(crash.from)));
 }
 
 #[test]
@@ -424,6 +426,8 @@ fn an_engine_that_is_gone_greys_what_needs_it() {
     assert!(lab.say("kill p").is_empty());
     assert!(lab.last_words().contains("engine doesn't answer"));
     lab.msg(Msg::Observed(Observation::Engine(None)));
+    let gone = lab.model.fault_log.last().unwrap();
+    assert_eq!((gone.kind.as_str(), gone.to.is_some()), ("engine-lost", true));
     assert!(!lab.say("kill p").is_empty());
 }
 
@@ -631,6 +635,7 @@ fn slots_in_danger_are_told_once() {
         "nothing is kept any more"
     );
     let told = lab.model.journal.written();
+    assert_eq!(lab.model.fault_log.last().map(|f| f.kind.as_str()), Some("slot-lost"));
     see(&mut lab, slot("lost", 9_000));
     assert_eq!(lab.model.journal.written(), told);
 }

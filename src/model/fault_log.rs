@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::links::{Harm, LinkFault};
-use super::{Fault, Model, Stage, Stamp};
+use super::{Fault, Model, NodeName, Stage, Stamp};
 
 /// Spans that are kept; a run of chaos has hundreds.
 const SPANS: usize = 10_000;
@@ -27,8 +27,7 @@ pub(super) fn keep(model: &mut Model) {
         return;
     }
     // What a reset does to nodes is no fault.
-    let now = if model.is_resetting() { Vec::new() } else { model.faults() };
-    let now: Vec<(&str, String)> = now.iter().map(|f| (kind(f), words(f))).collect();
+    let now = if model.is_resetting() { Vec::new() } else { in_force(model) };
     let at = model.now;
     for span in model.fault_log.iter_mut().filter(|s| s.to.is_none()) {
         if !now.iter().any(|(_, what)| *what == span.what) {
@@ -42,6 +41,22 @@ pub(super) fn keep(model: &mut Model) {
     }
     let over = model.fault_log.len().saturating_sub(SPANS);
     model.fault_log.drain(..over);
+}
+
+/// A process of a server died and took all its sessions with it: over at once.
+pub(super) fn crashed(model: &mut Model, node: &NodeName) {
+    let (at, what) = (model.now, format!("a process of {node} died"));
+    model.fault_log.push(FaultSpan { kind: "crash".to_owned(), what, from: at, to: Some(at) });
+}
+
+/// The faults that `heal` knows, and those that it can't mend.
+fn in_force(model: &Model) -> Vec<(&'static str, String)> {
+    let engine = model.engine_down.iter().map(|_| ("engine-lost", "the engine doesn't answer".to_owned()));
+    let slots =
+        model.nodes.iter().flat_map(|n| n.sample.iter().flat_map(|s| &s.slots).map(move |slot| (&n.name, slot)));
+    let lost = slots.filter(|(_, slot)| slot.wal_status.as_deref() == Some("lost"));
+    let lost = lost.map(|(on, slot)| ("slot-lost", format!("slot {} on {on} is lost", slot.name)));
+    model.faults().iter().map(|f| (kind(f), words(f))).chain(engine).chain(lost).collect()
 }
 
 /// One word for each kind.

@@ -144,6 +144,8 @@ impl On<'_> {
         println!("{cell:?}");
         assert_eq!(sight, self.row.sights[index], "{}, {}: {cell:#?}", self.row.key, mode.name);
         assert!(!cell.said.is_empty(), "the lab said nothing of it");
+        let log = &stage.model().fault_log;
+        assert!(log.iter().any(|span| span.from >= began), "no fault for the report: {log:#?}");
         stage.close().await;
         cell
     }

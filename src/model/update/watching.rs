@@ -63,6 +63,7 @@ fn tell_crash(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
          expect a rollback, but what was flushed is committed"
     );
     model.say(Who::Lab, Tone::Bad, text);
+    crate::model::fault_log::crashed(model, name);
 }
 
 fn engine(model: &mut Model, why: Option<String>) {
