@@ -580,3 +580,24 @@ async fn promotion_overrides_what_holds_replay_back<R: Runtime>(mut stage: Stage
     }
     stage.close().await;
 }
+
+/// Where the old primary can't be fenced, nobody takes over: it may still acknowledge writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_follows_whom_nobody_can_fence() {
+    let topology = replab::model::msg::Topology::primary_with(2);
+    let Some((mut stage, mut way)) = Stage::in_docker_by_a_way(18, topology, steady()).await else { return };
+    stage.command("auto-failover on timeout 1s").await;
+    way.cut();
+    stage.until_so("the engine to be gone", |m| m.engine_down.is_some()).await;
+    stage.session.ask("cut p | s1 s2".parse().unwrap(), replab::model::msg::Origin::You);
+    told(&mut stage, "p could not be fenced, so nobody is promoted").await;
+    for standby in ["s1", "s2"] {
+        assert_eq!(stage.psql(standby, "SELECT pg_is_in_recovery()").await, "t");
+    }
+    assert_eq!(stage.psql("p", "SELECT pg_is_in_recovery()").await, "f", "it was left alone");
+    way.open(true);
+    stage.until_so("the engine to be back", |m| m.engine_down.is_none()).await;
+    stage.command("auto-failover off").await;
+    stage.command("heal").await;
+    stage.close().await;
+}
