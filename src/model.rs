@@ -408,6 +408,11 @@ impl Model {
         self.handovers.last().filter(|h| self.ops.contains_key(&h.op))
     }
 
+    /// The handover whose election waits for more answers.
+    pub fn waiting_election(&self) -> Option<&Handover> {
+        self.handover().filter(|h| !h.waits_for.is_empty())
+    }
+
     /// Commits waiting for a synchronous standby on the primary: as the server last listed them.
     pub fn waiting(&self) -> &[cluster::WaitingCommit] {
         self.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[], |s| &s.waiting)

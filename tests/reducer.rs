@@ -733,6 +733,43 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     assert!(lab.model.unsafe_election.is_some());
 }
 
+/// An automatic failover under ANY 1 whose election waits for s1; its operation.
+fn waits_for_s1(setting: &str) -> (Lab, u64) {
+    let mut lab = watched("ANY 1 (s1, s2)", setting);
+    lab.msg(Msg::Observed(Observation::Node(name("p"), Look::State(NodeState::Exited(Some(137))))));
+    refuses(&mut lab);
+    let id = lab.model.next_op - 1;
+    asked_s2(&mut lab, id);
+    (lab, id)
+}
+
+/// Only s2 has answered the election.
+fn asked_s2(lab: &mut Lab, id: u64) -> Vec<Effect> {
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])))
+}
+
+#[test]
+fn a_loss_may_be_allowed_while_the_election_waits() {
+    for allowed in ["failover allow-loss", "auto-failover on timeout 3s allow-loss"] {
+        let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+        assert!(lab.said("could be lost (`failover allow-loss` goes on without them)"), "{}", lab.last_words());
+        lab.say("failover");
+        assert!(lab.last_words().contains("is under way"), "waiting for the same once more brings nothing");
+        assert!(matches!(acts(&asked_s2(&mut lab, id))[0], Act::Canvass { .. }), "it goes on waiting");
+        lab.say(allowed);
+        assert!(!lab.last_words().contains("under way"), "{}", lab.last_words());
+        assert_eq!(lab.model.ops.len(), 1, "the same election goes on");
+        let effects = asked_s2(&mut lab, id);
+        assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")), "{effects:?}");
+        assert!(lab.model.unsafe_election.is_some(), "{allowed}: the promise doesn't cover what is lost");
+    }
+    // Where nobody answers at all there is nothing to make do with.
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    refuses(&mut lab);
+    lab.done(lab.model.next_op - 1, Ok(Happened::Canvassed(vec![])));
+    assert!(lab.said("the election waits for s1, s2") && !lab.said("goes on without them"));
+}
+
 #[test]
 fn moving_the_primary_is_refused_where_it_makes_no_sense() {
     let mut lab = Lab::live(None);

@@ -133,7 +133,7 @@ fn split_brain(model: &Model) -> Option<String> {
 
 /// The detector counts down, or an election waits.
 fn election(model: &Model) -> Option<String> {
-    if let Some(h) = model.handover().filter(|h| !h.waits_for.is_empty()) {
+    if let Some(h) = model.waiting_election() {
         return Some(format!("the election waits for {}", h.waits_for.join(", ")));
     }
     let primary = model.primary.as_ref()?;

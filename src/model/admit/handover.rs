@@ -56,7 +56,11 @@ fn is_silent(model: &Model, standby: &Rung) -> bool {
     }
 }
 
-pub(super) fn failable(model: &Model) -> Verdict {
+pub(super) fn failable(model: &Model, allow_loss: bool) -> Verdict {
+    // An election that waits may be told to make do with the answers it has.
+    if allow_loss && model.waiting_election().is_some() {
+        return Ok(());
+    }
     nothing_else(model)?;
     let primary = model.primary_node().ok_or("there is no primary to replace; `promote` a standby")?;
     let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby)).collect();

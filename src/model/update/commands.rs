@@ -61,6 +61,9 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     if command == Command::Heal(None) {
         return heal_all(model, origin);
     }
+    if let Some(id) = handing_over::makes_do(model, &command, origin) {
+        return Ok((vec![id], Vec::new()));
+    }
     change_links(model, &command);
     let act = act_of(model, &command, origin)?;
     model.say(origin.into(), Tone::Plain, command.to_string());

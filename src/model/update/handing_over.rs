@@ -133,13 +133,16 @@ pub fn canvassed(
     if by_itself && model.detector.auto.is_none() {
         return Err("automatic failover was switched off".to_owned());
     }
-    let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }));
+    // The order may have come while it waited: to this election, or to the detector.
+    let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }))
+        || (by_itself && model.detector.auto.as_ref().is_some_and(|a| a.allow_loss));
     let (rule, standbys) = (model.rule(), candidates(model));
     let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
     match race.elect(allow_loss) {
         Choice::Nobody => Err("there is no standby left".to_owned()),
         Choice::Wait { have, need, whom } if by_itself => {
-            wait_on(model, id, have, need, whom);
+            let way_out = if answers.is_empty() { "" } else { " (`failover allow-loss` goes on without them)" };
+            wait_on(model, id, &format!("{have} of the {need} standbys that must answer do"), whom, way_out);
             Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))])
         }
         Choice::Wait { have, need, whom } => Err(format!(
@@ -186,14 +189,21 @@ pub fn switchover(model: &Model, old: NodeName, node: NodeName) -> Act {
     Act::Switchover { old, node, rule, followers }
 }
 
-fn wait_on(model: &mut Model, id: OpId, have: usize, need: usize, whom: Vec<String>) {
+/// `failover allow-loss` while an election waits: the next time it asks it makes do with whoever answers.
+pub fn makes_do(model: &mut Model, command: &Command, origin: Origin) -> Option<OpId> {
+    let id = model.waiting_election()?.op;
+    let op = model.ops.get_mut(&id).filter(|_| *command == Command::Failover { allow_loss: true })?;
+    op.command = Some(command.clone());
+    model.say(origin.into(), Tone::Plain, format!("{command}: the election makes do with the standbys that answer"));
+    Some(id)
+}
+
+fn wait_on(model: &mut Model, id: OpId, so_far: &str, whom: Vec<String>, way_out: &str) {
     let told = handover(model, id).map(|h| std::mem::replace(&mut h.waits_for, whom.clone()));
     if told.as_ref() != Some(&whom) {
-        let text = format!(
-            "the election waits for {}: {have} of the {need} standbys that must answer do; without them acknowledged \
-             writes could be lost",
-            whom.join(", ")
-        );
+        let whom = whom.join(", ");
+        let text =
+            format!("the election waits for {whom}: {so_far}; without them acknowledged writes could be lost{way_out}");
         model.say(Who::Lab, Tone::Warn, text);
     }
 }
