@@ -771,6 +771,65 @@ fn a_loss_may_be_allowed_while_the_election_waits() {
 }
 
 #[test]
+fn a_primary_that_comes_back_while_the_election_waits_stays_the_primary() {
+    let state = |s| Msg::Observed(Observation::Node(name("p"), Look::State(s)));
+    let fenced = |effects: &[Effect]| match acts(effects)[..] {
+        [Act::Canvass { fence, .. }] => fence.clone(),
+        _ => panic!("{effects:?}"),
+    };
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    lab.say("start p");
+    lab.msg(state(NodeState::Running));
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "it is coming up: it isn't killed, and nobody is promoted");
+    let both = vec![answer("s1", 100), answer("s2", 100)];
+    assert_eq!(fenced(&lab.done(id, Ok(Happened::Canvassed(both)))), None);
+    lab.see("p", primary("ANY 1 (s1, s2)", &BOTH, 0));
+    let effects = asked_s2(&mut lab, id);
+    assert!(acts(&effects).is_empty(), "{effects:?}");
+    assert_eq!(lab.last_words(), "p is back: no failover");
+    lab.done(id + 1, Ok(Happened::Plain));
+    assert!(lab.model.ops.is_empty() && lab.model.primary == Some(name("p")));
+    // A last refusal on its way is nothing new; that it dies again is.
+    lab.wait_ms(6_000);
+    assert!(acts(&refuses(&mut lab)).is_empty());
+    lab.msg(Msg::Probed(name("p"), Probe::Answered { role: Role::Primary, wal: Lsn(100), streams: true }));
+    assert!(matches!(acts(&refuses(&mut lab))[..], [Act::Canvass { fence: Some(_), .. }]));
+    // One that doesn't come up is fenced after all.
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    lab.say("start p");
+    lab.msg(state(NodeState::Running));
+    lab.wait_ms(11_000);
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), Some(name("p")));
+}
+
+/// A primary that is cut off answers all the while; it is back when a standby hears it again.
+#[test]
+fn a_cut_off_primary_is_back_when_a_standby_hears_it() {
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 300ms no-fence");
+    let probe = |lab: &mut Lab, p: u64, s2: u64| {
+        for (node, role, wal) in [("p", Role::Primary, p), ("s1", Role::Standby, 100), ("s2", Role::Standby, s2)] {
+            lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(wal), streams: true }));
+        }
+    };
+    for step in 0..10 {
+        lab.wait_ms(50);
+        probe(&mut lab, 200 + step, 100);
+    }
+    assert!(lab.said("p answers, but every standby has lost it"), "{}", lab.last_words());
+    let id = lab.model.next_op - 1;
+    let waits = |lab: &mut Lab| matches!(acts(&asked_s2(lab, id))[..], [Act::Canvass { after_ms: 250, .. }]);
+    assert!(waits(&mut lab));
+    lab.see("p", primary("ANY 1 (s1, s2)", &BOTH, 0));
+    assert!(waits(&mut lab), "that it answers is nothing new");
+    lab.say("auto-failover on timeout 500ms no-fence");
+    probe(&mut lab, 300, 100);
+    assert!(waits(&mut lab), "nor are other orders");
+    probe(&mut lab, 310, 310);
+    assert!(acts(&asked_s2(&mut lab, id)).is_empty());
+    assert_eq!(lab.last_words(), "p is back: no failover");
+}
+
+#[test]
 fn moving_the_primary_is_refused_where_it_makes_no_sense() {
     let mut lab = Lab::live(None);
     for (text, why) in [

@@ -181,6 +181,11 @@ impl Detector {
         self.views.get(node)?.good
     }
 
+    /// Whether a standby was well at its last probe and got what there is.
+    pub fn feeds(&self, standby: &NodeName) -> bool {
+        self.views.get(standby).is_some_and(|v| v.good.is_some() && v.refused.is_none() && !v.starves)
+    }
+
     /// Milliseconds until silence counts as death, once the node has missed some probes.
     pub fn gives_up_in(&self, now: Stamp, node: &NodeName) -> Option<u64> {
         let auto = self.auto.as_ref()?;

@@ -13,13 +13,18 @@ use crate::model::{Lsn, Model, Node, NodeName, Op};
 
 /// An election that waits asks again after this long.
 const ASK_AGAIN_MS: u64 = 250;
+/// A primary that was started while an election waits is waited for so long: crash recovery takes a second or two.
+const COMES_UP_MS: u64 = 10_000;
 /// An automatic failover that failed isn't tried again before this.
 const TRY_AGAIN_MS: u64 = 5_000;
 
 /// `auto-failover`: the detector is set, and probes begin or end.
 pub fn set_detector(model: &mut Model, auto: Option<AutoFailover>) -> Effect {
+    // Other orders make nothing unseen.
+    if model.detector.auto.is_none() {
+        model.detector.begin_anew(model.now);
+    }
     model.detector.auto.clone_from(&auto);
-    model.detector.begin_anew(model.now);
     Effect::Probe(auto.map(|a| a.probe_ms()))
 }
 
@@ -104,11 +109,47 @@ pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
 pub fn canvass(model: &Model, after_ms: u64) -> Act {
     let fence = model.detector.auto.as_ref().is_none_or(|a| a.fence);
     let down = model.primary_node().is_some_and(|n| matches!(n.state, NodeState::Exited(_)));
-    Act::Canvass {
-        standbys: candidates(model),
-        fence: model.primary.clone().filter(|_| fence && !(down && after_ms > 0)),
-        after_ms,
-    }
+    let spared = after_ms > 0 && (down || waiting(model).is_some_and(|h| starts(model, h)));
+    Act::Canvass { standbys: candidates(model), fence: model.primary.clone().filter(|_| fence && !spared), after_ms }
+}
+
+/// The handover whose election waits, also while its operation is being judged.
+fn waiting(model: &Model) -> Option<&Handover> {
+    model.handovers.last().filter(|h| !h.waits_for.is_empty())
+}
+
+/// Whether the primary was started or thawed while the election waited.
+fn revived(model: &Model, waiting: &Handover) -> bool {
+    let since = waiting.detected.unwrap_or(waiting.began);
+    model.primary_node().is_some_and(|p| p.state == NodeState::Running && p.state_since > since)
+}
+
+/// Whether it was revived and hasn't had the time to come up: it isn't to be fenced, and nobody else promoted.
+fn starts(model: &Model, waiting: &Handover) -> bool {
+    let in_time = |p: &Node| model.now.ms_since(p.state_since) < COMES_UP_MS;
+    revived(model, waiting) && model.primary_node().is_some_and(in_time)
+}
+
+/// Whether the primary for which the election waits answers as a primary again, and why it was taken for dead is over.
+fn is_back(model: &Model, waiting: &Handover) -> bool {
+    let since = waiting.detected.unwrap_or(waiting.began);
+    let Some(primary) = model.primary_node().filter(|p| p.answers() && p.is_primary_now()) else { return false };
+    let over = match waiting.kind {
+        Kind::Failover(Cause::CutOff) => followers_of(model, &primary.name).any(|n| model.detector.feeds(&n.name)),
+        _ => model.detector.last_good(&primary.name) > Some(since),
+    };
+    over || revived(model, waiting)
+}
+
+/// Calls a waiting election off when the primary is back; the reason, if so.
+pub fn called_off(model: &mut Model, id: OpId) -> Option<String> {
+    let handover = waiting(model).filter(|h| h.op == id)?;
+    let primary = model.primary.clone().filter(|_| is_back(model, handover))?;
+    // What was seen of it before has led to this failover, and must not lead to the next.
+    model.detector.begin_anew(model.now);
+    let why = format!("{primary} is back: no failover");
+    model.say(Who::Lab, Tone::Good, why.clone());
+    Some(why)
 }
 
 /// Standbys of this cluster.
@@ -136,6 +177,9 @@ pub fn canvassed(
     // The order may have come while it waited: to this election, or to the detector.
     let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }))
         || (by_itself && model.detector.auto.as_ref().is_some_and(|a| a.allow_loss));
+    if waiting(model).is_some_and(|h| starts(model, h)) {
+        return Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))]);
+    }
     let (rule, standbys) = (model.rule(), candidates(model));
     let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
     match race.elect(allow_loss) {

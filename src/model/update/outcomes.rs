@@ -16,6 +16,10 @@ pub fn done(model: &mut Model, id: OpId, outcome: Outcome) -> Vec<Effect> {
     let Some(op) = model.ops.remove(&id) else { return Vec::new() };
     let outcome = match outcome {
         Outcome { result: Ok(Happened::Canvassed(answers)), steps } => {
+            if let Some(why) = handing_over::called_off(model, id) {
+                remember(model, id, Some(why.clone()));
+                return handing_over::broke_off(model, id, &why);
+            }
             match handing_over::canvassed(model, id, &op, &answers, steps.clone()) {
                 Ok(effects) => {
                     model.ops.insert(id, op);
