@@ -7,7 +7,8 @@ use replab::model::detector::Probe;
 use replab::model::election::Answer;
 use replab::model::ledger::{Ack, IdRange};
 use replab::model::msg::{
-    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Taken, Topology, WriterPlan, WriterPulse,
+    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, Taken, Topology, WriterPlan,
+    WriterPulse,
 };
 use replab::model::standing::Link;
 use replab::model::verdict::{NodeReading, Reading};
@@ -960,6 +961,60 @@ fn a_promise_ends_where_a_second_primary_is_lost_at_once() {
         taken_over(&mut lab, "s2");
         assert_eq!(verdict(&mut lab, "s2", &[(1, 8)]), wanted, "caught up: {caught_up}");
     }
+}
+
+/// p is back as a standby of s1, by pg_rewind.
+fn rewound(lab: &mut Lab, node: &str) {
+    let id = lab.model.next_op;
+    lab.say(&format!("rejoin {node}"));
+    let how = Rejoined {
+        road: Road::Rewound,
+        detour: None,
+        source: lab.model.primary.clone().unwrap(),
+        fork: None,
+        end: None,
+        only: Err("not counted".into()),
+    };
+    lab.done(id, Ok(Happened::Rejoined(how)));
+}
+
+#[test]
+fn what_a_rejoin_throws_away_is_stranded_no_more() {
+    let judged = |nodes: &[(&str, NodeReading)]| {
+        let mut lab = Lab::live(None);
+        writes(&mut lab, 1, 10);
+        lab.say("kill p");
+        lab.done(1, Ok(Happened::Plain));
+        taken_over(&mut lab, "s1");
+        lab.say("verify");
+        let nodes = nodes.iter().map(|(n, r)| (name(n), r.clone())).collect();
+        lab.done(lab.model.next_op - 1, Ok(Happened::Verified(Reading { nodes })));
+        lab
+    };
+    let words = |lab: &Lab| lab.model.verification.as_ref().unwrap().in_words();
+    let s1 = ("s1", present(&[(1, 7)]));
+    let mut lab = judged(&[s1.clone(), ("s2", present(&[(1, 8)])), ("p", present(&[(1, 10)]))]);
+    assert_eq!(words(&lab), "3 acknowledged writes stranded: not on s1, still on p and s2");
+    rewound(&mut lab, "p");
+    assert_eq!(words(&lab), "2 acknowledged writes lost: no node has them; 1 stranded: not on s1, still on s2");
+    let report = replab::report::Report::of(&lab.model);
+    assert_eq!((report.writes.lost, report.writes.stranded), (3, 1));
+    lab.say("remove s2");
+    lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    // It may have held them; now it doesn't.
+    let mut lab = judged(&[s1, ("p", NodeReading::Unreadable("down".into()))]);
+    rewound(&mut lab, "p");
+    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    // What was judged against the node itself says nothing any more.
+    let mut lab = Lab::live(None);
+    writes(&mut lab, 1, 10);
+    assert_eq!(verdict(&mut lab, "p", &[(1, 10)]), "sound");
+    lab.say("kill p");
+    lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+    taken_over(&mut lab, "s1");
+    rewound(&mut lab, "p");
+    assert_eq!(lab.model.verification, None);
 }
 
 /// What chaos does next to bring a lab back.

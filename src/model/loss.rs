@@ -32,7 +32,7 @@ impl Verification {
         if rest > 0 && self.unread.is_empty() {
             parts.push((Weight::Gone, format!("{} lost: no node has them", writes(rest))));
         } else if rest > 0 {
-            let unread = names(&self.unread);
+            let unread = names(self.unread.iter());
             let text = format!(
                 "{} lost: {primary} doesn't have them; {unread} could not be read and may still hold them",
                 writes(rest)
@@ -40,7 +40,7 @@ impl Verification {
             parts.push((Weight::Gone, text));
         }
         if stranded > 0 {
-            let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(&self.holders));
+            let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(self.held.keys()));
             parts.push((Weight::Held, format!("{many} stranded: not on {primary}, still on {on}")));
         }
         if self.lost_warned > 0 {
@@ -84,6 +84,6 @@ fn writes(n: u64) -> String {
     if n == 1 { "1 acknowledged write".to_owned() } else { format!("{n} acknowledged writes") }
 }
 
-fn names(nodes: &[NodeName]) -> String {
-    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+fn names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> String {
+    nodes.map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
 }

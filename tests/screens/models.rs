@@ -334,7 +334,7 @@ pub fn promoted() -> Model {
         stranded: 5,
         lost_warned: 0,
         unknown_present: 2,
-        holders: vec![name("p")],
+        held: [(name("p"), [(3, [(6_021, 6_025)].into_iter().collect())].into())].into(),
         judged: true,
         ..Verification::default()
     });
