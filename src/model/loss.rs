@@ -29,15 +29,8 @@ impl Verification {
         if self.lost == 0 {
             parts.push((Weight::Well, format!("every acknowledged write is on {primary}")));
         }
-        if rest > 0 && self.unread.is_empty() {
-            parts.push((Weight::Gone, format!("{} lost: no node has them", writes(rest))));
-        } else if rest > 0 {
-            let unread = names(self.unread.iter());
-            let text = format!(
-                "{} lost: {primary} doesn't have them; {unread} could not be read and may still hold them",
-                writes(rest)
-            );
-            parts.push((Weight::Gone, text));
+        if rest > 0 {
+            parts.push(self.missing(primary, rest));
         }
         if stranded > 0 {
             let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(self.held.keys()));
@@ -54,6 +47,21 @@ impl Verification {
             parts.push((Weight::Aside, format!("{} still under way and not judged", self.pending)));
         }
         parts
+    }
+
+    /// Of writes that no node was found to hold: gone only where each node was read, and nothing was under way meanwhile.
+    fn missing(&self, primary: &NodeName, n: u64) -> (Weight, String) {
+        let are = if n == 1 { "is" } else { "are" };
+        if !self.unread.is_empty() {
+            let unread = names(self.unread.iter());
+            let text =
+                format!("{} {are} not on {primary}; {unread} could not be read and may still hold them", writes(n));
+            (Weight::Held, text)
+        } else if self.pending > 0 {
+            (Weight::Held, format!("{} {are} not on {primary}, nor on any other node", writes(n)))
+        } else {
+            (Weight::Gone, format!("{} lost: no node has them", writes(n)))
+        }
     }
 
     /// With two primaries: what each choice between them costs. Until one is chosen both count.

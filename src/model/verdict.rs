@@ -299,6 +299,7 @@ fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::super::ledger::{Ack, IdRange};
+    use super::super::loss::Weight;
     use super::*;
 
     fn books(acked: (u64, u64), promised: bool) -> Ledger {
@@ -342,11 +343,21 @@ mod tests {
     fn what_an_unread_node_may_hold_is_said() {
         let dead = NodeReading::Unreadable("connection refused".into());
         let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", dead)], Ok(()));
-        let words = "3 acknowledged writes lost: s1 doesn't have them; p could not be read and may still hold them";
-        assert_eq!(v.in_words(), words);
+        let words = "3 acknowledged writes are not on s1; p could not be read and may still hold them";
+        assert_eq!((v.in_words().as_str(), v.parts()[0].0), (words, Weight::Held));
         let dead = NodeReading::Unreadable("connection refused".into());
         let v = verdict_of(&books((1, 10), false), &[("s1", dead)], Ok(()));
         assert_eq!(v.in_words(), "what is lost can't be said", "the primary was not read");
+    }
+
+    #[test]
+    fn nothing_is_lost_for_sure_while_writes_are_under_way() {
+        let mut ledger = books((1, 10), false);
+        let said = |ledger: &Ledger| verdict_of(ledger, &[("s1", rows(1, 9)), ("p", rows(1, 9))], Ok(())).parts();
+        assert_eq!(said(&ledger), [(Weight::Gone, "1 acknowledged write lost: no node has them".to_owned())]);
+        ledger.tried(&[IdRange { client: 2, first: 1, last: 1 }]);
+        let words = "1 acknowledged write is not on s1, nor on any other node";
+        assert_eq!(said(&ledger)[0], (Weight::Held, words.to_owned()));
     }
 
     #[test]
