@@ -1121,6 +1121,9 @@ fn two_primaries_are_called_out_and_what_either_choice_costs() {
     let told = lab.model.journal.entries().filter(|e| e.text.contains("p is a primary too, beside s1")).count();
     assert_eq!(told, 1, "once");
     assert!(lab.model.split_brain_in_words().unwrap().contains("The writer writes to p; the other gets none"));
+    lab.say("rejoin s1");
+    assert!(lab.last_words().contains("s1 is the lab's primary, and p runs beside it"), "{}", lab.last_words());
+    assert!(lab.last_words().contains("if p is, `fence s1` first"), "{}", lab.last_words());
     let range = |first, last| IdRange { client: 1, first, last };
     lab.msg(Msg::Tried(vec![range(1, 20)]));
     lab.msg(Msg::Wrote(vec![(range(1, 20), Ack::Acked)]));
