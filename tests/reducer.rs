@@ -863,6 +863,24 @@ fn promoting_a_laggard_names_who_is_ahead() {
     lab.see("s1", standby(60));
     lab.say("promote s1");
     assert!(lab.said("ahead of s1 in the log: s2 by 40 bytes"));
+    // Whichever was looked at last.
+    let mut lab = Lab::live(None);
+    lab.see("s1", standby(60));
+    lab.see("s2", standby(100));
+    lab.say("promote s1");
+    assert!(lab.said("ahead of s1 in the log: s2 by 40 bytes"));
+}
+
+/// Of two in step the one looked at last always seems to be ahead.
+#[test]
+fn who_is_in_step_is_no_laggard() {
+    let mut lab = Lab::live(None);
+    for wal in [120, 140, 160] {
+        for (node, step) in [("s1", 0), ("s2", 10)] {
+            lab.see(node, standby(wal + step));
+            assert_eq!((lab.model.ahead_of(&name("s1")), lab.model.ahead_of(&name("s2"))), (vec![], vec![]), "{wal}");
+        }
+    }
 }
 
 /// A lesson of one step that does these; how that went.

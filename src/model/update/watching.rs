@@ -94,6 +94,8 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
         node.state_since = now;
     }
     let after = (sample.role, sample.timeline);
+    let last = node.sample.as_ref().filter(|s| s.role == Role::Standby);
+    node.before = node.seen.zip(last).map(|(at, s)| (at, s.timeline, s.wal));
     node.seen = Some(now);
     node.sample = Some(sample);
     let told = std::mem::take(&mut node.unreachable_told);
