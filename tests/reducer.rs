@@ -708,6 +708,37 @@ fn a_refused_primary_is_fenced_and_the_most_advanced_takes_over() {
     assert_eq!(lab.model.unsafe_election, None);
 }
 
+/// Whether a handover that begins now is timed from a fault the lab set, after these commands and p's death outside the lab.
+fn timed_from_a_fault(commands: &[&str]) -> bool {
+    let mut lab = watched("", "auto-failover on timeout 3s");
+    for text in commands {
+        lab.say(text);
+        let ids: Vec<u64> = lab.model.ops.keys().map(|id| id.0).collect();
+        for id in ids {
+            lab.done(id, Ok(Happened::Plain));
+        }
+    }
+    refuses(&mut lab);
+    lab.model.handovers.last().unwrap().exact
+}
+
+#[test]
+fn a_fault_that_is_healed_times_no_later_failover() {
+    for (commands, wanted) in [
+        (&["cut p s1"][..], true),
+        (&["refuse s1 -> p"], true),
+        (&["cut p s1", "heal"], false),
+        (&["cut p s1", "heal p s1"], false),
+        (&["cut p | s1 s2", "heal p s1"], true),
+        (&["slow p s1 80ms"], false),
+        (&["throttle p s1 1MB/s"], false),
+        (&["cut p s1", "slow p s2 80ms", "heal p s1"], false),
+        (&["kill p", "cut p s1", "heal p s1"], true),
+    ] {
+        assert_eq!(timed_from_a_fault(commands), wanted, "{commands:?}");
+    }
+}
+
 #[test]
 fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s no-fence");
