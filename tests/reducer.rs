@@ -1158,6 +1158,25 @@ fn a_standby_that_was_away_at_a_failover_is_told_when_it_is_back() {
 }
 
 #[test]
+fn two_promotions_off_one_timeline_are_two_timelines() {
+    let mut lab = Lab::live(None);
+    for (node, fork) in [("s1", 90), ("s2", 100)] {
+        lab.say(&format!("promote {node}"));
+        let promoted = Happened::Promoted { timeline: 2, fork: Some(Lsn(fork)), names: String::new() };
+        lab.done(lab.model.next_op - 1, Ok(promoted));
+        lab.see(node, Sample { timeline: 2, ..primary("", &[], 0) });
+    }
+    // A third one follows neither: it goes on from the first, whatever its number, and is promoted outside the lab.
+    lab.see("p", standby(100));
+    lab.see("p", Sample { timeline: 3, ..primary("", &[], 0) });
+    let timelines = |t: &replab::model::handover::Timeline| (t.id, t.parent, t.fork, t.node.to_string());
+    let all: Vec<_> = lab.model.timelines.iter().map(timelines).collect();
+    let of = |id, parent, fork: Option<u64>, node: &str| (id, parent, fork.map(Lsn), node.to_owned());
+    let (first, s1, s2) = (of(1, None, None, "p"), of(2, Some(1), Some(90), "s1"), of(2, Some(1), Some(100), "s2"));
+    assert_eq!(all, [first, s1, s2, of(3, Some(1), None, "p")]);
+}
+
+#[test]
 fn two_primaries_are_called_out_and_what_either_choice_costs() {
     let mut lab = Lab::live(None);
     assert_eq!(lab.model.split_brain_in_words(), None);

@@ -314,17 +314,23 @@ pub fn take_office(model: &mut Model, name: &NodeName) -> Vec<Effect> {
     effects
 }
 
+/// A timeline that a node began when it was on the one before. Two that are promoted off the same one both call theirs by the same
+/// number.
+pub fn begins(model: &mut Model, name: &NodeName, timeline: u32, before: Option<u32>, fork: Option<Lsn>) {
+    let at = model.now;
+    if let Some(known) = model.timelines.iter_mut().find(|t| t.id == timeline && t.node == *name) {
+        known.fork = known.fork.or(fork);
+        return;
+    }
+    let older = || model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
+    let parent = before.filter(|id| *id < timeline).or_else(older);
+    model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
+}
+
 /// What is known of a new primary once it is one.
 pub fn settle_in(model: &mut Model, name: &NodeName, timeline: u32, fork: Option<Lsn>, names: &str) {
-    let at = model.now;
-    let known = model.timelines.iter_mut().find(|t| t.id == timeline);
-    match known {
-        Some(known) => known.fork = known.fork.or(fork),
-        None => {
-            let parent = model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
-            model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
-        }
-    }
+    let before = model.node(name).and_then(|n| n.sample.as_ref()).map(|s| s.timeline);
+    begins(model, name, timeline, before, fork);
     if let Some(sample) = model.node_mut(name).and_then(|n| n.sample.as_mut()) {
         sample.timeline = timeline;
         names.clone_into(&mut sample.settings.synchronous_standby_names);
