@@ -90,6 +90,9 @@ pub struct Node {
     pub sample: Option<Sample>,
     /// When that was.
     pub seen: Option<Stamp>,
+    /// Where the look before it found a standby: when, timeline, position.
+    #[serde(default)]
+    pub before: Option<(Stamp, u32, Lsn)>,
     /// Since when it can't be asked, and why.
     pub unreachable: Option<(Stamp, String)>,
     /// What is being done to it ("pg_basebackup", "starting"), while that goes on.
@@ -118,6 +121,7 @@ impl Node {
             state_since: Stamp(0),
             sample: None,
             seen: None,
+            before: None,
             unreachable: None,
             phase: None,
             logs: VecDeque::new(),
@@ -394,18 +398,28 @@ impl Model {
     }
 
     /// Standbys that are surely ahead of this one, and by how many bytes; the greatest of received and replayed counts. Only what
-    /// was seen no later than this one's own position proves that: the log grows between two looks.
+    /// was seen no later than this one's own position proves that: the log grows between two looks. So where another was looked
+    /// at after this one, its look before that counts.
     pub fn ahead_of(&self, name: &NodeName) -> Vec<(NodeName, u64)> {
         let place = |n: &Node| n.sample.as_ref().map(|s| (s.timeline, s.wal));
-        let Some((own, seen)) = self.node(name).and_then(|n| Some((place(n)?, n.seen))) else { return Vec::new() };
-        let others = self.nodes.iter().filter(|n| n.name != *name && n.role() == Some(Role::Standby) && n.seen <= seen);
-        let ahead = others.filter_map(|n| Some((n.name.clone(), place(n)?)));
+        let Some((own, seen)) = self.node(name).and_then(|n| Some((place(n)?, n.seen?))) else { return Vec::new() };
+        let by_then = |n: &Node| match n.seen {
+            Some(at) if at > seen => n.before.filter(|b| b.0 <= seen).map(|(_, timeline, wal)| (timeline, wal)),
+            _ => place(n),
+        };
+        let others = self.nodes.iter().filter(|n| n.name != *name && n.role() == Some(Role::Standby));
+        let ahead = others.filter_map(|n| Some((n.name.clone(), by_then(n)?)));
         ahead.filter(|(_, at)| *at > own).map(|(n, at)| (n, at.1.bytes_ahead_of(own.1))).collect()
     }
 
     /// The handover that goes on.
     pub fn handover(&self) -> Option<&Handover> {
         self.handovers.last().filter(|h| self.ops.contains_key(&h.op))
+    }
+
+    /// The handover whose election waits for more answers.
+    pub fn waiting_election(&self) -> Option<&Handover> {
+        self.handover().filter(|h| !h.waits_for.is_empty())
     }
 
     /// Commits waiting for a synchronous standby on the primary: as the server last listed them.

@@ -7,7 +7,8 @@ use replab::model::detector::Probe;
 use replab::model::election::Answer;
 use replab::model::ledger::{Ack, IdRange};
 use replab::model::msg::{
-    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Taken, Topology, WriterPlan, WriterPulse,
+    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, Taken, Topology, WriterPlan,
+    WriterPulse,
 };
 use replab::model::standing::Link;
 use replab::model::verdict::{NodeReading, Reading};
@@ -712,6 +713,37 @@ fn a_refused_primary_is_fenced_and_the_most_advanced_takes_over() {
     assert_eq!(lab.model.unsafe_election, None);
 }
 
+/// Whether a handover that begins now is timed from a fault the lab set, after these commands and p's death outside the lab.
+fn timed_from_a_fault(commands: &[&str]) -> bool {
+    let mut lab = watched("", "auto-failover on timeout 3s");
+    for text in commands {
+        lab.say(text);
+        let ids: Vec<u64> = lab.model.ops.keys().map(|id| id.0).collect();
+        for id in ids {
+            lab.done(id, Ok(Happened::Plain));
+        }
+    }
+    refuses(&mut lab);
+    lab.model.handovers.last().unwrap().exact
+}
+
+#[test]
+fn a_fault_that_is_healed_times_no_later_failover() {
+    for (commands, wanted) in [
+        (&["cut p s1"][..], true),
+        (&["refuse s1 -> p"], true),
+        (&["cut p s1", "heal"], false),
+        (&["cut p s1", "heal p s1"], false),
+        (&["cut p | s1 s2", "heal p s1"], true),
+        (&["slow p s1 80ms"], false),
+        (&["throttle p s1 1MB/s"], false),
+        (&["cut p s1", "slow p s2 80ms", "heal p s1"], false),
+        (&["kill p", "cut p s1", "heal p s1"], true),
+    ] {
+        assert_eq!(timed_from_a_fault(commands), wanted, "{commands:?}");
+    }
+}
+
 #[test]
 fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s no-fence");
@@ -736,6 +768,102 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     let effects = lab.done(id + 3, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
     assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")));
     assert!(lab.model.unsafe_election.is_some());
+}
+
+/// An automatic failover under ANY 1 whose election waits for s1; its operation.
+fn waits_for_s1(setting: &str) -> (Lab, u64) {
+    let mut lab = watched("ANY 1 (s1, s2)", setting);
+    lab.msg(Msg::Observed(Observation::Node(name("p"), Look::State(NodeState::Exited(Some(137))))));
+    refuses(&mut lab);
+    let id = lab.model.next_op - 1;
+    asked_s2(&mut lab, id);
+    (lab, id)
+}
+
+/// Only s2 has answered the election.
+fn asked_s2(lab: &mut Lab, id: u64) -> Vec<Effect> {
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])))
+}
+
+#[test]
+fn a_loss_may_be_allowed_while_the_election_waits() {
+    for allowed in ["failover allow-loss", "auto-failover on timeout 3s allow-loss"] {
+        let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+        assert!(lab.said("could be lost (`failover allow-loss` goes on without them)"), "{}", lab.last_words());
+        lab.say("failover");
+        assert!(lab.last_words().contains("is under way"), "waiting for the same once more brings nothing");
+        assert!(matches!(acts(&asked_s2(&mut lab, id))[0], Act::Canvass { .. }), "it goes on waiting");
+        lab.say(allowed);
+        assert!(!lab.last_words().contains("under way"), "{}", lab.last_words());
+        assert_eq!(lab.model.ops.len(), 1, "the same election goes on");
+        let effects = asked_s2(&mut lab, id);
+        assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")), "{effects:?}");
+        assert!(lab.model.unsafe_election.is_some(), "{allowed}: the promise doesn't cover what is lost");
+    }
+    // Where nobody answers at all there is nothing to make do with.
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    refuses(&mut lab);
+    lab.done(lab.model.next_op - 1, Ok(Happened::Canvassed(vec![])));
+    assert!(lab.said("the election waits for s1, s2") && !lab.said("goes on without them"));
+}
+
+#[test]
+fn a_primary_that_comes_back_while_the_election_waits_stays_the_primary() {
+    let state = |s| Msg::Observed(Observation::Node(name("p"), Look::State(s)));
+    let fenced = |effects: &[Effect]| match acts(effects)[..] {
+        [Act::Canvass { fence, .. }] => fence.clone(),
+        _ => panic!("{effects:?}"),
+    };
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    lab.say("start p");
+    lab.msg(state(NodeState::Running));
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "it is coming up: it isn't killed, and nobody is promoted");
+    let both = vec![answer("s1", 100), answer("s2", 100)];
+    assert_eq!(fenced(&lab.done(id, Ok(Happened::Canvassed(both)))), None);
+    lab.see("p", primary("ANY 1 (s1, s2)", &BOTH, 0));
+    let effects = asked_s2(&mut lab, id);
+    assert!(acts(&effects).is_empty(), "{effects:?}");
+    assert_eq!(lab.last_words(), "p is back: no failover");
+    lab.done(id + 1, Ok(Happened::Plain));
+    assert!(lab.model.ops.is_empty() && lab.model.primary == Some(name("p")));
+    // A last refusal on its way is nothing new; that it dies again is.
+    lab.wait_ms(6_000);
+    assert!(acts(&refuses(&mut lab)).is_empty());
+    lab.msg(Msg::Probed(name("p"), Probe::Answered { role: Role::Primary, wal: Lsn(100), streams: true }));
+    assert!(matches!(acts(&refuses(&mut lab))[..], [Act::Canvass { fence: Some(_), .. }]));
+    // One that doesn't come up is fenced after all.
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    lab.say("start p");
+    lab.msg(state(NodeState::Running));
+    lab.wait_ms(11_000);
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), Some(name("p")));
+}
+
+/// A primary that is cut off answers all the while; it is back when a standby hears it again.
+#[test]
+fn a_cut_off_primary_is_back_when_a_standby_hears_it() {
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 300ms no-fence");
+    let probe = |lab: &mut Lab, p: u64, s2: u64| {
+        for (node, role, wal) in [("p", Role::Primary, p), ("s1", Role::Standby, 100), ("s2", Role::Standby, s2)] {
+            lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(wal), streams: true }));
+        }
+    };
+    for step in 0..10 {
+        lab.wait_ms(50);
+        probe(&mut lab, 200 + step, 100);
+    }
+    assert!(lab.said("p answers, but every standby has lost it"), "{}", lab.last_words());
+    let id = lab.model.next_op - 1;
+    let waits = |lab: &mut Lab| matches!(acts(&asked_s2(lab, id))[..], [Act::Canvass { after_ms: 250, .. }]);
+    assert!(waits(&mut lab));
+    lab.see("p", primary("ANY 1 (s1, s2)", &BOTH, 0));
+    assert!(waits(&mut lab), "that it answers is nothing new");
+    lab.say("auto-failover on timeout 500ms no-fence");
+    probe(&mut lab, 300, 100);
+    assert!(waits(&mut lab), "nor are other orders");
+    probe(&mut lab, 310, 310);
+    assert!(acts(&asked_s2(&mut lab, id)).is_empty());
+    assert_eq!(lab.last_words(), "p is back: no failover");
 }
 
 #[test]
@@ -771,6 +899,24 @@ fn promoting_a_laggard_names_who_is_ahead() {
     lab.see("s1", standby(60));
     lab.say("promote s1");
     assert!(lab.said("ahead of s1 in the log: s2 by 40 bytes"));
+    // Whichever was looked at last.
+    let mut lab = Lab::live(None);
+    lab.see("s1", standby(60));
+    lab.see("s2", standby(100));
+    lab.say("promote s1");
+    assert!(lab.said("ahead of s1 in the log: s2 by 40 bytes"));
+}
+
+/// Of two in step the one looked at last always seems to be ahead.
+#[test]
+fn who_is_in_step_is_no_laggard() {
+    let mut lab = Lab::live(None);
+    for wal in [120, 140, 160] {
+        for (node, step) in [("s1", 0), ("s2", 10)] {
+            lab.see(node, standby(wal + step));
+            assert_eq!((lab.model.ahead_of(&name("s1")), lab.model.ahead_of(&name("s2"))), (vec![], vec![]), "{wal}");
+        }
+    }
 }
 
 /// A lesson of one step that does these; how that went.
@@ -871,6 +1017,60 @@ fn a_promise_ends_where_a_second_primary_is_lost_at_once() {
     }
 }
 
+/// p is back as a standby of s1, by pg_rewind.
+fn rewound(lab: &mut Lab, node: &str) {
+    let id = lab.model.next_op;
+    lab.say(&format!("rejoin {node}"));
+    let how = Rejoined {
+        road: Road::Rewound,
+        detour: None,
+        source: lab.model.primary.clone().unwrap(),
+        fork: None,
+        end: None,
+        only: Err("not counted".into()),
+    };
+    lab.done(id, Ok(Happened::Rejoined(how)));
+}
+
+#[test]
+fn what_a_rejoin_throws_away_is_stranded_no_more() {
+    let judged = |nodes: &[(&str, NodeReading)]| {
+        let mut lab = Lab::live(None);
+        writes(&mut lab, 1, 10);
+        lab.say("kill p");
+        lab.done(1, Ok(Happened::Plain));
+        taken_over(&mut lab, "s1");
+        lab.say("verify");
+        let nodes = nodes.iter().map(|(n, r)| (name(n), r.clone())).collect();
+        lab.done(lab.model.next_op - 1, Ok(Happened::Verified(Reading { nodes })));
+        lab
+    };
+    let words = |lab: &Lab| lab.model.verification.as_ref().unwrap().in_words();
+    let s1 = ("s1", present(&[(1, 7)]));
+    let mut lab = judged(&[s1.clone(), ("s2", present(&[(1, 8)])), ("p", present(&[(1, 10)]))]);
+    assert_eq!(words(&lab), "3 acknowledged writes stranded: not on s1, still on p and s2");
+    rewound(&mut lab, "p");
+    assert_eq!(words(&lab), "2 acknowledged writes lost: no node has them; 1 stranded: not on s1, still on s2");
+    let report = replab::report::Report::of(&lab.model);
+    assert_eq!((report.writes.lost, report.writes.stranded), (3, 1));
+    lab.say("remove s2");
+    lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    // It may have held them; now it doesn't.
+    let mut lab = judged(&[s1, ("p", NodeReading::Unreadable("down".into()))]);
+    rewound(&mut lab, "p");
+    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    // What was judged against the node itself says nothing any more.
+    let mut lab = Lab::live(None);
+    writes(&mut lab, 1, 10);
+    assert_eq!(verdict(&mut lab, "p", &[(1, 10)]), "sound");
+    lab.say("kill p");
+    lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+    taken_over(&mut lab, "s1");
+    rewound(&mut lab, "p");
+    assert_eq!(lab.model.verification, None);
+}
+
 /// What chaos does next to bring a lab back.
 #[test]
 fn chaos_heals_first_and_then_brings_back_who_does_not_come() {
@@ -963,6 +1163,25 @@ fn a_standby_that_was_away_at_a_failover_is_told_when_it_is_back() {
 }
 
 #[test]
+fn two_promotions_off_one_timeline_are_two_timelines() {
+    let mut lab = Lab::live(None);
+    for (node, fork) in [("s1", 90), ("s2", 100)] {
+        lab.say(&format!("promote {node}"));
+        let promoted = Happened::Promoted { timeline: 2, fork: Some(Lsn(fork)), names: String::new() };
+        lab.done(lab.model.next_op - 1, Ok(promoted));
+        lab.see(node, Sample { timeline: 2, ..primary("", &[], 0) });
+    }
+    // A third one follows neither: it goes on from the first, whatever its number, and is promoted outside the lab.
+    lab.see("p", standby(100));
+    lab.see("p", Sample { timeline: 3, ..primary("", &[], 0) });
+    let timelines = |t: &replab::model::handover::Timeline| (t.id, t.parent, t.fork, t.node.to_string());
+    let all: Vec<_> = lab.model.timelines.iter().map(timelines).collect();
+    let of = |id, parent, fork: Option<u64>, node: &str| (id, parent, fork.map(Lsn), node.to_owned());
+    let (first, s1, s2) = (of(1, None, None, "p"), of(2, Some(1), Some(90), "s1"), of(2, Some(1), Some(100), "s2"));
+    assert_eq!(all, [first, s1, s2, of(3, Some(1), None, "p")]);
+}
+
+#[test]
 fn two_primaries_are_called_out_and_what_either_choice_costs() {
     let mut lab = Lab::live(None);
     assert_eq!(lab.model.split_brain_in_words(), None);
@@ -975,6 +1194,9 @@ fn two_primaries_are_called_out_and_what_either_choice_costs() {
     let told = lab.model.journal.entries().filter(|e| e.text.contains("p is a primary too, beside s1")).count();
     assert_eq!(told, 1, "once");
     assert!(lab.model.split_brain_in_words().unwrap().contains("The writer writes to p; the other gets none"));
+    lab.say("rejoin s1");
+    assert!(lab.last_words().contains("s1 is the lab's primary, and p runs beside it"), "{}", lab.last_words());
+    assert!(lab.last_words().contains("if p is, `fence s1` first"), "{}", lab.last_words());
     let range = |first, last| IdRange { client: 1, first, last };
     lab.msg(Msg::Tried(vec![range(1, 20)]));
     lab.msg(Msg::Wrote(vec![(range(1, 20), Ack::Acked)]));

@@ -99,6 +99,13 @@ fn faults() {
     both("slots", &models::slots(), &on_slots);
     assert_snapshot!("zoom_Slots", picture(&models::slots(), &View { zoom: true, ..on_slots }, (100, 30)));
     both("split_brain", &models::split_brain(), &view());
+    for (cut_off, words) in
+        [(false, "p is silent: failover in 1.5 s"), (true, "p has lost every standby: failover in 1.5 s")]
+    {
+        let model = models::counting(cut_off);
+        both(if cut_off { "counting_cut_off" } else { "counting" }, &model, &view());
+        assert!(picture(&model, &view(), (80, 24)).contains(words));
+    }
 }
 
 #[test]

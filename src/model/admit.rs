@@ -63,7 +63,7 @@ fn judge(model: &Model, command: &Command) -> Verdict {
         Command::Follow { standby, upstream } => followable(model, standby, upstream),
         Command::FollowAll(upstream) => handover::followable_by_all(model, upstream),
         Command::Switchover(n) => handover::switchable(model, n),
-        Command::Failover { .. } => handover::failable(model),
+        Command::Failover { allow_loss } => handover::failable(model, *allow_loss),
         Command::AutoFailover(None) if model.detector.auto.is_none() => {
             Err("automatic failover is off already".to_owned())
         }

@@ -4,7 +4,8 @@
 //! PostgreSQL itself says nothing of this: until the timeout is over both sides go on calling the link streaming (facts,
 //! "Cutting the network"). A closed connection is noticed at once and is never counted here.
 
-use super::cluster::NodeState;
+use super::cluster::{NodeState, Role};
+use super::detector::Cause;
 use super::links::{Harm, LinkFault};
 use super::standing::{Link, SILENT_US, row_of};
 use super::{Fault, Model, Node, NodeName};
@@ -32,8 +33,8 @@ impl Countdown {
 }
 
 impl Model {
-    /// Everything that counts down, the soonest first. Whatever else watches nodes (a failure detector) joins the chain
-    /// here, and is shown wherever these are.
+    /// Everything on links that counts down, the soonest first. The failure detector isn't among them: it counts by its own probes
+    /// ([`Model::fails_over_in`]).
     pub fn countdowns(&self) -> Vec<Countdown> {
         let links =
             self.nodes.iter().flat_map(|n| self.sender_countdown(n).into_iter().chain(self.receiver_countdown(n)));
@@ -108,6 +109,14 @@ impl Model {
         self.countdowns().iter().filter(|c| about(c)).find_map(Countdown::left_ms)
     }
 
+    /// How long until the failure detector takes the primary for dead, and why it will.
+    pub fn fails_over_in(&self) -> Option<(Cause, u64)> {
+        let primary = self.primary.as_ref().filter(|_| self.handover().is_none())?;
+        let follows = |n: &&Node| n.role() == Some(Role::Standby) && n.upstream.as_ref() == Some(primary);
+        let followers: Vec<NodeName> = self.nodes.iter().filter(follows).map(|n| n.name.clone()).collect();
+        self.detector.gives_up_in(self.now, primary, &followers)
+    }
+
     /// When the primary gives up on the silent standby that commits wait for.
     pub fn gives_up_in(&self) -> Option<Countdown> {
         let blocking = self.waited_for();
@@ -119,7 +128,7 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cluster::{NodeSettings, ReceiverRow, Role, Sample, SenderRow};
+    use super::super::cluster::{NodeSettings, ReceiverRow, Sample, SenderRow};
     use super::super::links::{End, Which};
     use super::super::{Stage, Stamp};
     use super::*;

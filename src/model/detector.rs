@@ -168,12 +168,19 @@ impl Detector {
         if now.ms_since(good) >= timeout {
             return Some(Cause::Silent);
         }
+        let starved = self.starved(now, followers);
+        starved.is_some_and(|fed| now.ms_since(fed) >= timeout).then_some(Cause::CutOff)
+    }
+
+    /// When the last of the followers got what there was, if all of them answer and none gets anything now.
+    fn starved(&self, now: Stamp, followers: &[NodeName]) -> Option<Stamp> {
+        let timeout = self.auto.as_ref()?.timeout_ms;
         let lost = |n: &NodeName| {
-            let Some(view) = self.views.get(n) else { return false };
+            let view = self.views.get(n)?;
             let answers = view.good.is_some_and(|good| now.ms_since(good) < timeout) && view.refused.is_none();
-            answers && view.starves && view.fed.is_some_and(|fed| now.ms_since(fed) >= timeout)
+            view.fed.filter(|_| answers && view.starves)
         };
-        (!followers.is_empty() && followers.iter().all(lost)).then_some(Cause::CutOff)
+        followers.iter().map(lost).collect::<Option<Vec<Stamp>>>()?.into_iter().max()
     }
 
     /// The last good probe of a node.
@@ -181,11 +188,22 @@ impl Detector {
         self.views.get(node)?.good
     }
 
-    /// Milliseconds until silence counts as death, once the node has missed some probes.
-    pub fn gives_up_in(&self, now: Stamp, node: &NodeName) -> Option<u64> {
+    /// Whether a standby was well at its last probe and got what there is.
+    pub fn feeds(&self, standby: &NodeName) -> bool {
+        self.views.get(standby).is_some_and(|v| v.good.is_some() && v.refused.is_none() && !v.starves)
+    }
+
+    /// Milliseconds until the primary is taken for dead, and why it will be, once it (or each of its followers) has missed some
+    /// probes.
+    pub fn gives_up_in(&self, now: Stamp, primary: &NodeName, followers: &[NodeName]) -> Option<(Cause, u64)> {
         let auto = self.auto.as_ref()?;
-        let silent = now.ms_since(self.last_good(node)?);
-        (silent > 3 * auto.probe_ms().max(50)).then(|| auto.timeout_ms.saturating_sub(silent))
+        let patience = 3 * auto.probe_ms().max(50);
+        let good = self.last_good(primary)?;
+        let over = |since: Option<Stamp>| since.map(|at| now.ms_since(at)).filter(|ms| *ms > patience);
+        let causes = [(Cause::Silent, Some(good)), (Cause::CutOff, self.starved(now, followers))];
+        let left =
+            causes.into_iter().filter_map(|(cause, since)| Some((cause, auto.timeout_ms.saturating_sub(over(since)?))));
+        left.min_by_key(|(_, ms)| *ms)
     }
 }
 
@@ -268,6 +286,33 @@ mod tests {
             let cause = detector.judge(late.plus_ms(step * 50), &p, &[]);
             assert_eq!(cause, (step == 60).then_some(Cause::Silent), "{step}");
         }
-        assert_eq!(detector.gives_up_in(late.plus_ms(1_000), &p), Some(2_000));
+        assert_eq!(detector.gives_up_in(late.plus_ms(1_000), &p, &[]), Some((Cause::Silent, 2_000)));
+    }
+
+    /// p goes on, s1 and s2 get nothing more, s2 a little longer than s1: what counts down, and that it keeps its word.
+    #[test]
+    fn what_will_be_taken_for_a_cut_off_primary_counts_down() {
+        let mut detector = Detector { auto: Some(AutoFailover::default()), ..Detector::default() };
+        let (p, followers) = (name("p"), [name("s1"), name("s2")]);
+        let heard = |detector: &mut Detector, now, s2| {
+            for (node, wal, role) in
+                [("p", u64::MAX, Role::Primary), ("s1", 1, Role::Standby), ("s2", s2, Role::Standby)]
+            {
+                detector.probed(now, &name(node), &Probe::Answered { role, wal: Lsn(wal), streams: true }, Some(&p));
+            }
+            detector.judge(now, &p, &followers)
+        };
+        let at = |ms| Stamp::default().plus_ms(ms);
+        for step in 0..=10 {
+            assert_eq!(heard(&mut detector, at(step * 100), step), None);
+        }
+        let left = |detector: &Detector, ms| detector.gives_up_in(at(ms), &p, &followers);
+        assert_eq!(left(&detector, 1_000), None, "s2 still follows");
+        for step in 11..=39 {
+            assert_eq!(heard(&mut detector, at(step * 100), 10), None);
+            let counts = (step > 13).then_some((Cause::CutOff, 4_000 - step * 100));
+            assert_eq!(left(&detector, step * 100), counts, "{step}");
+        }
+        assert_eq!(heard(&mut detector, at(4_000), 10), Some(Cause::CutOff));
     }
 }

@@ -29,18 +29,11 @@ impl Verification {
         if self.lost == 0 {
             parts.push((Weight::Well, format!("every acknowledged write is on {primary}")));
         }
-        if rest > 0 && self.unread.is_empty() {
-            parts.push((Weight::Gone, format!("{} lost: no node has them", writes(rest))));
-        } else if rest > 0 {
-            let unread = names(&self.unread);
-            let text = format!(
-                "{} lost: {primary} doesn't have them; {unread} could not be read and may still hold them",
-                writes(rest)
-            );
-            parts.push((Weight::Gone, text));
+        if rest > 0 {
+            parts.push(self.missing(primary, rest));
         }
         if stranded > 0 {
-            let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(&self.holders));
+            let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(self.held.keys()));
             parts.push((Weight::Held, format!("{many} stranded: not on {primary}, still on {on}")));
         }
         if self.lost_warned > 0 {
@@ -54,6 +47,21 @@ impl Verification {
             parts.push((Weight::Aside, format!("{} still under way and not judged", self.pending)));
         }
         parts
+    }
+
+    /// Of writes that no node was found to hold: gone only where each node was read, and nothing was under way meanwhile.
+    fn missing(&self, primary: &NodeName, n: u64) -> (Weight, String) {
+        let are = if n == 1 { "is" } else { "are" };
+        if !self.unread.is_empty() {
+            let unread = names(self.unread.iter());
+            let text =
+                format!("{} {are} not on {primary}; {unread} could not be read and may still hold them", writes(n));
+            (Weight::Held, text)
+        } else if self.pending > 0 {
+            (Weight::Held, format!("{} {are} not on {primary}, nor on any other node", writes(n)))
+        } else {
+            (Weight::Gone, format!("{} lost: no node has them", writes(n)))
+        }
     }
 
     /// With two primaries: what each choice between them costs. Until one is chosen both count.
@@ -84,6 +92,6 @@ fn writes(n: u64) -> String {
     if n == 1 { "1 acknowledged write".to_owned() } else { format!("{n} acknowledged writes") }
 }
 
-fn names(nodes: &[NodeName]) -> String {
-    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
+fn names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> String {
+    nodes.map(NodeName::as_str).collect::<Vec<_>>().join(" and ")
 }

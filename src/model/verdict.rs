@@ -98,8 +98,9 @@ pub struct Verification {
     pub lost_ids: Ids,
     /// Those of the stranded ones.
     pub stranded_ids: Ids,
-    /// Nodes that were read to hold lost ones.
-    pub holders: Vec<NodeName>,
+    /// What each node that was read to hold lost ones holds of them.
+    #[serde(default)]
+    pub held: BTreeMap<NodeName, Ids>,
     /// Nodes that could not be read, and may hold more.
     pub unread: Vec<NodeName>,
     /// Writes with unknown outcome that are there.
@@ -221,18 +222,12 @@ fn rows_that_count<'a>(case: &Case<'a>) -> Result<&'a Ids, String> {
 
 fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification) {
     let lost = minus(acked, present);
-    let elsewhere = case.reading.nodes.iter().filter(|(name, _)| Some(*name) != case.primary);
-    let held = elsewhere.fold(Ids::new(), |all, (_, reading)| match reading {
-        NodeReading::Rows { present, .. } => or(&all, present),
-        NodeReading::Unreadable(_) => all,
-    });
     result.lost = count(&lost);
-    result.stranded = count(&and(&lost, &held));
     result.lost_warned = count(&and(&lost, &case.books.warned));
     result.unknown_present = count(&and(&case.books.unknown, present));
     result.unknown_absent = count(&case.books.unknown) - result.unknown_present;
-    result.holders = case.reading.nodes.iter().filter(|(_, r)| holds(r, &lost)).map(|(name, _)| name.clone()).collect();
-    result.stranded_ids = and(&lost, &held);
+    result.held = case.reading.nodes.iter().filter_map(|(name, r)| Some((name.clone(), held(r, &lost)?))).collect();
+    result.count_stranded();
     result.strays = count(&minus(present, &or(&case.books.tried, case.tried)));
     for (name, reading) in &case.reading.nodes {
         if let (NodeReading::Rows { present: own, .. }, Some(tally)) = (reading, result.nodes.get_mut(name)) {
@@ -244,8 +239,36 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.lost_ids = lost;
 }
 
-fn holds(reading: &NodeReading, ids: &Ids) -> bool {
-    matches!(reading, NodeReading::Rows { present, .. } if count(&and(ids, present)) > 0)
+/// Those of the ids that this node holds, if any.
+fn held(reading: &NodeReading, ids: &Ids) -> Option<Ids> {
+    let NodeReading::Rows { present, .. } = reading else { return None };
+    Some(and(ids, present)).filter(|held| count(held) > 0)
+}
+
+impl Verification {
+    /// What is still true of it once this node has become a copy of the present primary, or is gone: what only it held is nowhere
+    /// any more. None where that can't be said without reading again.
+    pub fn without(mut self, node: &NodeName, primary: Option<&NodeName>) -> Option<Self> {
+        let concerned = self.held.remove(node).is_some() | self.sides.remove(node).is_some();
+        let unread = self.unread.len();
+        self.unread.retain(|n| n != node);
+        let concerned = concerned || self.unread.len() < unread;
+        // It was judged against a primary that isn't there any more.
+        if self.primary.as_ref() == Some(node) || (concerned && self.primary.as_ref() != primary) {
+            return None;
+        }
+        self.nodes.remove(node);
+        if self.sides.len() < 2 {
+            self.sides.clear();
+        }
+        self.count_stranded();
+        Some(self)
+    }
+
+    fn count_stranded(&mut self) {
+        self.stranded_ids = self.held.values().fold(Ids::new(), |all, held| or(&all, held));
+        self.stranded = count(&self.stranded_ids);
+    }
 }
 
 fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
@@ -276,6 +299,7 @@ fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::super::ledger::{Ack, IdRange};
+    use super::super::loss::Weight;
     use super::*;
 
     fn books(acked: (u64, u64), promised: bool) -> Ledger {
@@ -319,11 +343,21 @@ mod tests {
     fn what_an_unread_node_may_hold_is_said() {
         let dead = NodeReading::Unreadable("connection refused".into());
         let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", dead)], Ok(()));
-        let words = "3 acknowledged writes lost: s1 doesn't have them; p could not be read and may still hold them";
-        assert_eq!(v.in_words(), words);
+        let words = "3 acknowledged writes are not on s1; p could not be read and may still hold them";
+        assert_eq!((v.in_words().as_str(), v.parts()[0].0), (words, Weight::Held));
         let dead = NodeReading::Unreadable("connection refused".into());
         let v = verdict_of(&books((1, 10), false), &[("s1", dead)], Ok(()));
         assert_eq!(v.in_words(), "what is lost can't be said", "the primary was not read");
+    }
+
+    #[test]
+    fn nothing_is_lost_for_sure_while_writes_are_under_way() {
+        let mut ledger = books((1, 10), false);
+        let said = |ledger: &Ledger| verdict_of(ledger, &[("s1", rows(1, 9)), ("p", rows(1, 9))], Ok(())).parts();
+        assert_eq!(said(&ledger), [(Weight::Gone, "1 acknowledged write lost: no node has them".to_owned())]);
+        ledger.tried(&[IdRange { client: 2, first: 1, last: 1 }]);
+        let words = "1 acknowledged write is not on s1, nor on any other node";
+        assert_eq!(said(&ledger)[0], (Weight::Held, words.to_owned()));
     }
 
     #[test]

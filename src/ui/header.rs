@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use super::view::View;
 use super::widgets::{self, badge, sign, spinner, tone};
 use super::{face, figures, prose};
+use crate::model::detector::Cause;
 use crate::model::links::{Harm, LinkFault};
 use crate::model::{Fault, Model, Node, Stage};
 
@@ -133,12 +134,13 @@ fn split_brain(model: &Model) -> Option<String> {
 
 /// The detector counts down, or an election waits.
 fn election(model: &Model) -> Option<String> {
-    if let Some(h) = model.handover().filter(|h| !h.waits_for.is_empty()) {
+    if let Some(h) = model.waiting_election() {
         return Some(format!("the election waits for {}", h.waits_for.join(", ")));
     }
     let primary = model.primary.as_ref()?;
-    let left = model.detector.gives_up_in(model.now, primary).filter(|_| model.handover().is_none())?;
-    Some(format!("{primary} is silent: failover in {}", figures::lasted(left)))
+    let (cause, left) = model.fails_over_in()?;
+    let why = if cause == Cause::CutOff { "has lost every standby" } else { "is silent" };
+    Some(format!("{primary} {why}: failover in {}", figures::lasted(left)))
 }
 
 /// Badges, as many as fit; the rest as a number.

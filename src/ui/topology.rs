@@ -33,22 +33,28 @@ pub(super) fn render(buf: &mut Buffer, place: &layout::Place, model: &Model, vie
     }
 }
 
-/// The timelines with where each forked off, the last ones that fit: "tl 1→2 at 0/3000060 · ".
+/// The timelines with where each forked off, the last ones that fit: "tl 1→2 at 0/3000060 · "; "1→2 at ..., 1→2 at ..." where two
+/// histories parted.
 fn lineage(model: &Model, width: u16) -> String {
-    let fork = |t: &Timeline| {
-        let (parent, at) = (t.parent?, t.fork.map_or("?".to_owned(), |lsn| lsn.to_string()));
-        Some(format!("→{} at {at}", t.id)).map(|text| (parent, text))
-    };
-    let forks: Vec<(u32, String)> = model.timelines.iter().filter_map(fork).collect();
+    let forks: Vec<&Timeline> = model.timelines.iter().filter(|t| t.parent.is_some()).collect();
     let room = usize::from(width).saturating_sub(28);
-    for first in 0..forks.len() {
-        let tail: String = forks[first..].iter().map(|(_, text)| text.as_str()).collect();
-        let text = format!("tl {}{tail} · ", forks[first].0);
-        if super::prose::width(&text) <= room {
-            return text;
+    let texts = (0..forks.len()).map(|first| format!("tl {} · ", branches(&forks[first..])));
+    texts.into_iter().find(|text| super::prose::width(text) <= room).unwrap_or_default()
+}
+
+fn branches(forks: &[&Timeline]) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for fork in forks {
+        if last != fork.parent {
+            let comma = if last.is_some() { ", " } else { "" };
+            text += &format!("{comma}{}", fork.parent.unwrap_or_default());
         }
+        let at = fork.fork.map_or("?".to_owned(), |lsn| lsn.to_string());
+        text += &format!("→{} at {at}", fork.id);
+        last = Some(fork.id);
     }
-    String::new()
+    text
 }
 
 /// The node drawn at this point of the panel.

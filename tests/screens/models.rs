@@ -4,6 +4,7 @@ use replab::model::cluster::{
     LogLine, NodeSettings, NodeState, ReceiverRow, Role, Sample, SenderRow, SlotRow, WaitingCommit,
 };
 use replab::model::command::{Command, Rate};
+use replab::model::detector::{AutoFailover, Probe};
 use replab::model::handover::Timeline;
 use replab::model::history::{History, Point};
 use replab::model::journal::{Entry, Tone, Who};
@@ -334,7 +335,7 @@ pub fn promoted() -> Model {
         stranded: 5,
         lost_warned: 0,
         unknown_present: 2,
-        holders: vec![name("p")],
+        held: [(name("p"), [(3, [(6_021, 6_025)].into_iter().collect())].into())].into(),
         judged: true,
         ..Verification::default()
     });
@@ -592,6 +593,40 @@ pub fn split_brain() -> Model {
 }
 
 /// s1 is behind s2.
+/// The failure detector counts down to a primary that is frozen, or that its standbys have lost.
+pub fn counting(cut_off: bool) -> Model {
+    let mut model = live(2, "");
+    model.detector.auto = Some(AutoFailover::default());
+    let mut probe = |when: f64, node: &str, role, wal| {
+        model.detector.probed(
+            at(when),
+            &name(node),
+            &Probe::Answered { role, wal: Lsn(wal), streams: true },
+            Some(&name("p")),
+        );
+    };
+    let standbys = ["s1", "s2"].map(|node| (node, Role::Standby));
+    for (node, role) in [("p", Role::Primary)].into_iter().chain(standbys) {
+        probe(190.9, node, role, WAL);
+    }
+    if cut_off {
+        probe(192.4, "p", Role::Primary, WAL + 8_192);
+        for (node, role) in standbys {
+            probe(192.4, node, role, WAL);
+        }
+        let pairs = "p | s1 s2".parse::<Which>().unwrap().pairs(model.names());
+        model.links.harm(pairs, Harm::Cut);
+        for sender in model.nodes[0].sample.iter_mut().flat_map(|s| &mut s.senders) {
+            sender.reply_age_us = Some(1_400_000);
+        }
+    } else {
+        model.nodes[0].state = NodeState::Frozen;
+        model.nodes[0].unreachable = Some((at(191.1), "no answer".into()));
+        model.nodes[0].seen = Some(at(190.9));
+    }
+    model
+}
+
 pub fn laggard() -> Model {
     let mut model = killed();
     if let Some(s1) = model.nodes[1].sample.as_mut() {

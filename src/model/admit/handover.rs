@@ -56,7 +56,11 @@ fn is_silent(model: &Model, standby: &Rung) -> bool {
     }
 }
 
-pub(super) fn failable(model: &Model) -> Verdict {
+pub(super) fn failable(model: &Model, allow_loss: bool) -> Verdict {
+    // An election that waits may be told to make do with the answers it has.
+    if allow_loss && model.waiting_election().is_some() {
+        return Ok(());
+    }
     nothing_else(model)?;
     let primary = model.primary_node().ok_or("there is no primary to replace; `promote` a standby")?;
     let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby)).collect();
@@ -105,8 +109,15 @@ pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
     let node = exists(model, name)?;
     let primary = model.primary_node().ok_or("there is no primary to follow; promote a standby first")?;
     if primary.name == *name {
-        return Err(match node.state {
-            NodeState::Running => format!("{name} is the primary, and the only one: there is nobody it could follow"),
+        let rival = model.rivals().next().map(|n| &n.name);
+        return Err(match (&node.state, rival) {
+            (NodeState::Running, Some(rival)) => format!(
+                "{name} is the lab's primary, and {rival} runs beside it: if {name} is to win, `fence {rival}`, then \
+                 `rejoin {rival}`; if {rival} is, `fence {name}` first"
+            ),
+            (NodeState::Running, None) => {
+                format!("{name} is the primary, and the only one: there is nobody it could follow")
+            }
             _ => format!("{name} was the last primary: `start {name}`, or promote a standby first"),
         });
     }

@@ -9,7 +9,7 @@ use crate::model::election::{Answer, Race};
 use crate::model::handover::Timeline;
 use crate::model::journal::{Tone, Who};
 use crate::model::ledger::Ledger;
-use crate::model::links::{Links, Which};
+use crate::model::links::{Harm, LinkFault, Links, Which};
 use crate::model::msg::{Act, Effect, Happened, OpId, Opening, Origin, Outcome, Topology};
 use crate::model::promise::Footing;
 use crate::model::{Fault, Model, Node, NodeName, Op, Stage, Writer};
@@ -61,6 +61,9 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     if command == Command::Heal(None) {
         return heal_all(model, origin);
     }
+    if let Some(id) = handing_over::makes_do(model, &command, origin) {
+        return Ok((vec![id], Vec::new()));
+    }
     change_links(model, &command);
     let act = act_of(model, &command, origin)?;
     model.say(origin.into(), Tone::Plain, command.to_string());
@@ -108,16 +111,26 @@ fn remember_fault(model: &mut Model, command: &Command) {
         Command::Kill(n) | Command::Stop(n) | Command::Freeze(n) | Command::Fence(n) => {
             model.fault_at.insert(n.clone(), now);
         }
-        Command::Link(_, which) => {
+        // What is only slow answers still.
+        Command::Link(Harm::Cut | Harm::Refuse, which) => {
             let hit = nodes_of(model, which);
             model.fault_at.extend(hit.into_iter().map(|n| (n, now)));
         }
-        Command::Heal(Some(which)) => {
-            let healed = nodes_of(model, which);
-            model.fault_at.retain(|n, _| !healed.contains(n));
-        }
+        Command::Heal(Some(_)) => forget_healed(model),
         _ => {}
     }
+}
+
+/// Drops the faults of nodes that have none any more: what happens to them next began later.
+fn forget_healed(model: &mut Model) {
+    let mut at = std::mem::take(&mut model.fault_at);
+    let links = model.links.faults();
+    let hit = |f: &LinkFault, n: &NodeName| {
+        matches!(f.harm, Harm::Cut | Harm::Refuse) && [f.from.node(), f.to.node()].contains(&Some(n))
+    };
+    let well = |n: &Node| n.state == NodeState::Running && !links.iter().any(|f| hit(f, &n.name));
+    at.retain(|name, _| model.node(name).is_some_and(|n| !well(n)));
+    model.fault_at = at;
 }
 
 /// The nodes whose links these are.
@@ -253,6 +266,7 @@ fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>
     let (mut ids, mut effects, mut refused) = (Vec::new(), Vec::new(), None);
     if !model.links.is_healthy() {
         model.links = Links::default();
+        forget_healed(model);
         ids.push(begin(model, Some(Command::Heal(None)), Origin::Lab));
         effects.push(Effect::Run(ids[0], Act::Links(Links::default())));
     }

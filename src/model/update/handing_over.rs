@@ -13,13 +13,18 @@ use crate::model::{Lsn, Model, Node, NodeName, Op};
 
 /// An election that waits asks again after this long.
 const ASK_AGAIN_MS: u64 = 250;
+/// A primary that was started while an election waits is waited for so long: crash recovery takes a second or two.
+const COMES_UP_MS: u64 = 10_000;
 /// An automatic failover that failed isn't tried again before this.
 const TRY_AGAIN_MS: u64 = 5_000;
 
 /// `auto-failover`: the detector is set, and probes begin or end.
 pub fn set_detector(model: &mut Model, auto: Option<AutoFailover>) -> Effect {
+    // Other orders make nothing unseen.
+    if model.detector.auto.is_none() {
+        model.detector.begin_anew(model.now);
+    }
     model.detector.auto.clone_from(&auto);
-    model.detector.begin_anew(model.now);
     Effect::Probe(auto.map(|a| a.probe_ms()))
 }
 
@@ -104,11 +109,47 @@ pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
 pub fn canvass(model: &Model, after_ms: u64) -> Act {
     let fence = model.detector.auto.as_ref().is_none_or(|a| a.fence);
     let down = model.primary_node().is_some_and(|n| matches!(n.state, NodeState::Exited(_)));
-    Act::Canvass {
-        standbys: candidates(model),
-        fence: model.primary.clone().filter(|_| fence && !(down && after_ms > 0)),
-        after_ms,
-    }
+    let spared = after_ms > 0 && (down || waiting(model).is_some_and(|h| starts(model, h)));
+    Act::Canvass { standbys: candidates(model), fence: model.primary.clone().filter(|_| fence && !spared), after_ms }
+}
+
+/// The handover whose election waits, also while its operation is being judged.
+fn waiting(model: &Model) -> Option<&Handover> {
+    model.handovers.last().filter(|h| !h.waits_for.is_empty())
+}
+
+/// Whether the primary was started or thawed while the election waited.
+fn revived(model: &Model, waiting: &Handover) -> bool {
+    let since = waiting.detected.unwrap_or(waiting.began);
+    model.primary_node().is_some_and(|p| p.state == NodeState::Running && p.state_since > since)
+}
+
+/// Whether it was revived and hasn't had the time to come up: it isn't to be fenced, and nobody else promoted.
+fn starts(model: &Model, waiting: &Handover) -> bool {
+    let in_time = |p: &Node| model.now.ms_since(p.state_since) < COMES_UP_MS;
+    revived(model, waiting) && model.primary_node().is_some_and(in_time)
+}
+
+/// Whether the primary for which the election waits answers as a primary again, and why it was taken for dead is over.
+fn is_back(model: &Model, waiting: &Handover) -> bool {
+    let since = waiting.detected.unwrap_or(waiting.began);
+    let Some(primary) = model.primary_node().filter(|p| p.answers() && p.is_primary_now()) else { return false };
+    let over = match waiting.kind {
+        Kind::Failover(Cause::CutOff) => followers_of(model, &primary.name).any(|n| model.detector.feeds(&n.name)),
+        _ => model.detector.last_good(&primary.name) > Some(since),
+    };
+    over || revived(model, waiting)
+}
+
+/// Calls a waiting election off when the primary is back; the reason, if so.
+pub fn called_off(model: &mut Model, id: OpId) -> Option<String> {
+    let handover = waiting(model).filter(|h| h.op == id)?;
+    let primary = model.primary.clone().filter(|_| is_back(model, handover))?;
+    // What was seen of it before has led to this failover, and must not lead to the next.
+    model.detector.begin_anew(model.now);
+    let why = format!("{primary} is back: no failover");
+    model.say(Who::Lab, Tone::Good, why.clone());
+    Some(why)
 }
 
 /// Standbys of this cluster.
@@ -133,13 +174,19 @@ pub fn canvassed(
     if by_itself && model.detector.auto.is_none() {
         return Err("automatic failover was switched off".to_owned());
     }
-    let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }));
+    // The order may have come while it waited: to this election, or to the detector.
+    let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }))
+        || (by_itself && model.detector.auto.as_ref().is_some_and(|a| a.allow_loss));
+    if waiting(model).is_some_and(|h| starts(model, h)) {
+        return Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))]);
+    }
     let (rule, standbys) = (model.rule(), candidates(model));
     let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
     match race.elect(allow_loss) {
         Choice::Nobody => Err("there is no standby left".to_owned()),
         Choice::Wait { have, need, whom } if by_itself => {
-            wait_on(model, id, have, need, whom);
+            let way_out = if answers.is_empty() { "" } else { " (`failover allow-loss` goes on without them)" };
+            wait_on(model, id, &format!("{have} of the {need} standbys that must answer do"), whom, way_out);
             Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))])
         }
         Choice::Wait { have, need, whom } => Err(format!(
@@ -186,14 +233,21 @@ pub fn switchover(model: &Model, old: NodeName, node: NodeName) -> Act {
     Act::Switchover { old, node, rule, followers }
 }
 
-fn wait_on(model: &mut Model, id: OpId, have: usize, need: usize, whom: Vec<String>) {
+/// `failover allow-loss` while an election waits: the next time it asks it makes do with whoever answers.
+pub fn makes_do(model: &mut Model, command: &Command, origin: Origin) -> Option<OpId> {
+    let id = model.waiting_election()?.op;
+    let op = model.ops.get_mut(&id).filter(|_| *command == Command::Failover { allow_loss: true })?;
+    op.command = Some(command.clone());
+    model.say(origin.into(), Tone::Plain, format!("{command}: the election makes do with the standbys that answer"));
+    Some(id)
+}
+
+fn wait_on(model: &mut Model, id: OpId, so_far: &str, whom: Vec<String>, way_out: &str) {
     let told = handover(model, id).map(|h| std::mem::replace(&mut h.waits_for, whom.clone()));
     if told.as_ref() != Some(&whom) {
-        let text = format!(
-            "the election waits for {}: {have} of the {need} standbys that must answer do; without them acknowledged \
-             writes could be lost",
-            whom.join(", ")
-        );
+        let whom = whom.join(", ");
+        let text =
+            format!("the election waits for {whom}: {so_far}; without them acknowledged writes could be lost{way_out}");
         model.say(Who::Lab, Tone::Warn, text);
     }
 }
@@ -260,17 +314,23 @@ pub fn take_office(model: &mut Model, name: &NodeName) -> Vec<Effect> {
     effects
 }
 
+/// A timeline that a node began when it was on the one before. Two that are promoted off the same one both call theirs by the same
+/// number.
+pub fn begins(model: &mut Model, name: &NodeName, timeline: u32, before: Option<u32>, fork: Option<Lsn>) {
+    let at = model.now;
+    if let Some(known) = model.timelines.iter_mut().find(|t| t.id == timeline && t.node == *name) {
+        known.fork = known.fork.or(fork);
+        return;
+    }
+    let older = || model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
+    let parent = before.filter(|id| *id < timeline).or_else(older);
+    model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
+}
+
 /// What is known of a new primary once it is one.
 pub fn settle_in(model: &mut Model, name: &NodeName, timeline: u32, fork: Option<Lsn>, names: &str) {
-    let at = model.now;
-    let known = model.timelines.iter_mut().find(|t| t.id == timeline);
-    match known {
-        Some(known) => known.fork = known.fork.or(fork),
-        None => {
-            let parent = model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
-            model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
-        }
-    }
+    let before = model.node(name).and_then(|n| n.sample.as_ref()).map(|s| s.timeline);
+    begins(model, name, timeline, before, fork);
     if let Some(sample) = model.node_mut(name).and_then(|n| n.sample.as_mut()) {
         sample.timeline = timeline;
         names.clone_into(&mut sample.settings.synchronous_standby_names);

@@ -16,6 +16,10 @@ pub fn done(model: &mut Model, id: OpId, outcome: Outcome) -> Vec<Effect> {
     let Some(op) = model.ops.remove(&id) else { return Vec::new() };
     let outcome = match outcome {
         Outcome { result: Ok(Happened::Canvassed(answers)), steps } => {
+            if let Some(why) = handing_over::called_off(model, id) {
+                remember(model, id, Some(why.clone()));
+                return handing_over::broke_off(model, id, &why);
+            }
             match handing_over::canvassed(model, id, &op, &answers, steps.clone()) {
                 Ok(effects) => {
                     model.ops.insert(id, op);
@@ -232,6 +236,13 @@ fn rejoined(model: &mut Model, name: &NodeName, happened: &Happened) {
     }
     let at = model.now;
     model.rejoins.push((at, name.clone(), how.clone()));
+    holds_no_more(model, name);
+}
+
+/// What a node had to itself is gone: the last verification must not go on saying that it is there.
+fn holds_no_more(model: &mut Model, name: &NodeName) {
+    let read = model.verification.take();
+    model.verification = read.and_then(|v| v.without(name, model.primary.as_ref()));
 }
 
 /// Commits that wait on the old primary go on waiting there, whoever writes elsewhere: nobody may say that they returned.
@@ -256,6 +267,7 @@ fn follow(model: &mut Model, standby: &NodeName, upstream: &NodeName) {
 fn removed(model: &mut Model, name: &NodeName) -> Vec<Effect> {
     model.nodes.retain(|n| n.name != *name);
     model.links.forget(name);
+    holds_no_more(model, name);
     if model.writer.plan.target.as_ref() != Some(name) {
         return Vec::new();
     }

@@ -95,6 +95,8 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
         node.state_since = now;
     }
     let after = (sample.role, sample.timeline);
+    let last = node.sample.as_ref().filter(|s| s.role == Role::Standby);
+    node.before = node.seen.zip(last).map(|(at, s)| (at, s.timeline, s.wal));
     node.seen = Some(now);
     node.sample = Some(sample);
     let told = std::mem::take(&mut node.unreachable_told);
@@ -108,11 +110,9 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     if let Some(before) = before.filter(|b| *b != after) {
         tell_role(model, name, before, after);
     }
-    let known = |t: &crate::model::handover::Timeline| t.id == after.1;
-    if after.0 == Role::Primary && !model.timelines.iter().any(known) && is_ours(model, name) {
-        let (timeline, rule) = (after.1, model.node(name).and_then(|n| n.sample.as_ref()));
-        let names = rule.map(|s| s.settings.synchronous_standby_names.clone()).unwrap_or_default();
-        super::handing_over::settle_in(model, name, timeline, None, &names);
+    // A promotion always begins a new one.
+    if after.0 == Role::Primary && before.is_some_and(|b| b.1 < after.1) && is_ours(model, name) {
+        super::handing_over::begins(model, name, after.1, before.map(|b| b.1), None);
     }
     tell_rival(model, name);
     if model.primary.as_ref() == Some(name) {

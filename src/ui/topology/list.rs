@@ -6,8 +6,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Branch, Card, Flow, Tree, flow, said};
-use crate::model::Model;
+use crate::model::cluster::Role;
 use crate::model::standing::Rung;
+use crate::model::{Model, Node};
+use crate::ui::prose;
 use crate::ui::view::View;
 use crate::ui::widgets;
 
@@ -44,6 +46,13 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
             let gap = if card.note.is_empty() { "" } else { " · " };
             card.note = format!("{told}{gap}{}", card.note);
         }
+        // Too narrow for the line of the timelines above: each primary says where its own began.
+        if let Some(fork) = fork_of(model, node) {
+            let note = if card.note.is_empty() { fork } else { format!("{} · {fork}", card.note) };
+            if prose::width(&note) + 3 <= usize::from(rect.width) {
+                card.note = note;
+            }
+        }
         let chosen = selected == Some(&node.name);
         if chosen {
             buf.set_style(Rect { height: 1, ..rect }.intersection(buf.area), view.theme.selected);
@@ -55,6 +64,13 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         spans.extend(words(&card, node.name.as_str(), rect, view));
         widgets::lines(buf, rect, [Line::from(spans), second(tree, i, &card, view)]);
     }
+}
+
+/// Where the timeline that this primary began forked off.
+fn fork_of(model: &Model, node: &Node) -> Option<String> {
+    let timeline = node.sample.as_ref().filter(|s| s.role == Role::Primary)?.timeline;
+    let began = model.timelines.iter().find(|t| t.id == timeline && t.node == node.name)?;
+    Some(format!("fork {}", began.fork?))
 }
 
 fn flow_of(model: &Model, branch: &Branch, rung: Option<&Rung>) -> Flow {
