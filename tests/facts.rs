@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::stage::{Stage, name};
 use replab::model::Model;
 use replab::model::cluster::SenderRow;
@@ -12,6 +14,7 @@ use replab::model::msg::WriterPlan;
 use replab::runtime::Runtime;
 
 const CLIENTS: u32 = 4;
+const ROWS: &str = "SELECT count(*) FROM replab.writes";
 
 fn writer() -> WriterPlan {
     WriterPlan { clients: CLIENTS, rate: Rate::PerSecond(400), ..WriterPlan::default() }
@@ -21,6 +24,7 @@ everywhere! { writer();
     what_a_client_learns_of_a_commit_that_waits
     levels_against_faults
     names_and_roles
+    fresh_is_who_was_waited_for
 }
 
 fn acked(m: &Model) -> u64 {
@@ -153,14 +157,19 @@ async fn another_backend_dies<R: Runtime>(stage: &mut Stage<R>) {
     assert_eq!(there(stage, "p", &unknown).await, after.unknown, "they were told to expect a rollback; it is there");
 }
 
+/// A wait that is ended, whoever ended it.
+const CANCELLED: &str = "WARNING:  canceling wait for synchronous replication due to user request";
+/// A timeout that fires does so long before this.
+const FIRES_WITHIN: Duration = Duration::from_secs(20);
+
 /// COMMIT inside DO: there statement_timeout does fire, and what it ends is the wait, not the commit.
 async fn a_timeout_in_a_procedure_fires<R: Runtime>(stage: &mut Stage<R>) {
     stage.psql("p", "CREATE TABLE IF NOT EXISTS replab.probe (id int)").await;
     stage.command("set statement_timeout 300ms on p").await;
     let body = "DO $$ BEGIN PERFORM set_config('synchronous_commit', 'on', false); \
                 INSERT INTO replab.probe VALUES (1); COMMIT; END $$";
-    let said = stage.try_psql("p", body).await;
-    println!("COMMIT in DO: {said:?}");
+    let said = stage.psql_within(FIRES_WITHIN, "p", body).await.expect("statement_timeout is 300 ms");
+    assert!(said.contains(CANCELLED), "{said}");
     stage.command("set statement_timeout 0 on p").await;
     stage.until_psql("p", "SELECT count(*) FROM replab.probe", "1").await;
     assert!(stage.model().node(&name("s1")).unwrap().state == replab::model::cluster::NodeState::Frozen);
@@ -296,6 +305,32 @@ async fn names_and_roles<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!(stage.psql("s1", "SELECT pg_is_in_recovery()").await, "f");
     stage.command("sync first 1 (s2)").await;
     commits_return(&mut stage, "s2 follows s1 and is a standby of it now").await;
+    stage.close().await;
+}
+
+/// `remote_apply` mends read-your-writes on the standby that the commit waited for, and on no other.
+async fn fresh_is_who_was_waited_for<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("sync first 1 (s1)").await;
+    stage.command("commit remote_apply").await;
+    commits_return(&mut stage, "commits under the rule").await;
+    stage.rest().await;
+    let before = stage.psql("p", ROWS).await.parse::<u64>().unwrap();
+    stage.until_psql("s2", ROWS, &before.to_string()).await;
+    stage.command("replay pause s2").await;
+    let acked_before = acked(stage.model());
+    stage.command("write 1").await;
+    stage.until_so("its acknowledgement", |m| acked(m) > acked_before).await;
+    // Asked once only: acknowledged means visible there.
+    assert_eq!(
+        stage.psql("s1", ROWS).await,
+        (before + 1).to_string(),
+        "s1 shows it by the time of the acknowledgement"
+    );
+    let end = stage.psql("p", "SELECT pg_current_wal_flush_lsn()").await;
+    stage.until_psql("s2", &format!("SELECT pg_last_wal_receive_lsn() >= '{end}'"), "t").await;
+    assert_eq!(stage.psql("s2", ROWS).await, before.to_string(), "s2 has received it, and doesn't show it");
+    stage.command("replay resume s2").await;
+    stage.until_psql("s2", ROWS, &(before + 1).to_string()).await;
     stage.close().await;
 }
 

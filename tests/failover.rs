@@ -11,7 +11,7 @@ use replab::model::cluster::{NodeState, Role};
 use replab::model::command::Rate;
 use replab::model::handover::Handover;
 use replab::model::ledger::count;
-use replab::model::msg::{Rejoined, Road, WriterPlan};
+use replab::model::msg::{Origin, Rejoined, Road, WriterPlan};
 use replab::runtime::{Place, Runtime};
 
 fn steady() -> WriterPlan {
@@ -188,12 +188,27 @@ async fn back_as_a_copy<R: Runtime>(stage: &mut Stage<R>, standby: &str) {
     stage.command("resume").await;
 }
 
+/// `rejoin p`; the finding is told while pg_rewind hasn't thrown away anything yet, or is just at it.
+async fn rejoin_tells_first<R: Runtime>(stage: &mut Stage<R>, only: u64) {
+    let finding = format!("{only} rows are only on p: stranded (");
+    let at = |m: &Model, part: &str| m.journal.entries().find(|e| e.text.contains(part)).map(|e| e.at);
+    stage.session.ask("rejoin p".parse().unwrap(), Origin::You);
+    let phase = |m: &Model| m.node(&name("p")).unwrap().phase.clone();
+    let phase = stage.until("the finding", |m| at(m, &finding).map(|_| phase(m))).await;
+    assert!(["counting, cut off", "pg_rewind"].map(str::to_owned).map(Some).contains(&phase), "{phase:?}");
+    assert!(stage.model().rejoins.is_empty());
+    stage.until_so("the end of it", |m| m.ops.is_empty()).await;
+    let told = stage.journal();
+    assert!(told.contains(&format!("{only} of them acknowledged")), "{told}");
+    assert!(at(stage.model(), &finding) < at(stage.model(), "are thrown away"), "{told}");
+}
+
 async fn the_old_primary_is_rewound<R: Runtime>(mut stage: Stage<R>) {
     stage.command("set work_mem 7MB on p").await;
     let only = diverged(&mut stage).await;
     refused(&mut stage, "rejoin p", "`heal p s1` first").await;
     stage.command("heal").await;
-    stage.command("rejoin p").await;
+    rejoin_tells_first(&mut stage, only).await;
     let found = how(stage.model()).clone();
     assert_eq!((found.road, found.detour, found.only.as_ref().map(count)), (Road::Rewound, None, Ok(only)));
     let acknowledged = replab::model::ledger::and(&found.only.unwrap(), &stage.model().ledger.acked);
@@ -220,6 +235,7 @@ async fn the_old_primary_is_rewound<R: Runtime>(mut stage: Stage<R>) {
 }
 
 async fn what_a_rewind_cannot_mend_is_rebuilt<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("set work_mem 7MB on p").await;
     diverged(&mut stage).await;
     stage.command("heal").await;
     // pg_rewind may list the source's files, and is refused when it wants to copy them: it fails half-way.
@@ -243,12 +259,15 @@ async fn what_a_rewind_cannot_mend_is_rebuilt<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!(found.road, Road::Rebuilt);
     assert!(found.detour.unwrap().contains("half-way") && found.only.is_err());
     back_as_a_copy(&mut stage, "p").await;
+    assert_eq!(stage.psql("p", "SHOW work_mem").await, "7MB", "a copy of s1, with its own settings");
     // By order, with nothing of its own.
     stage.command("kill p").await;
     stage.command("rejoin p rebuild").await;
     let found = how(stage.model()).clone();
     assert_eq!((found.road, found.only.as_ref().map(count)), (Road::Rebuilt, Ok(0)));
     back_as_a_copy(&mut stage, "p").await;
+    assert_eq!(stage.psql("p", "SHOW work_mem").await, "7MB");
+    assert_ne!(stage.psql("s1", "SHOW work_mem").await, "7MB", "which s1 hasn't");
     // A data directory that no server can run in: nothing can be counted, and it is made anew.
     stage.command("stop p").await;
     stage.session.lab.runtime.empty(&name("p")).await.unwrap();

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::pgserver::{Lab, START, Server, wait_for};
+use common::pgserver::{Lab, START, Server, free_port, wait_for};
 use replab::model::WriteId;
 use replab::model::cluster::{Role, Sample};
 use replab::pg::ControlError;
@@ -206,4 +206,25 @@ fn noop() -> replab::runtime::Job {
         env: Vec::new(),
         limit: Duration::from_secs(1),
     }
+}
+
+/// docs/facts.md: what is on the command line wins, and neither ALTER SYSTEM nor the reload says a word.
+#[tokio::test]
+async fn a_rule_on_the_command_line_beats_alter_system() {
+    let Some(lab) = Lab::new() else { return };
+    let mut p = lab.primary("p", &[]).await;
+    p.stop();
+    drop(p);
+    let p = lab.launch_with("p", free_port(), &["synchronous_standby_names=FIRST 1 (s1)"]);
+    p.control.until_ready(START).await.unwrap();
+    p.control.set_rule("FIRST 1 (s2)").await.unwrap();
+    // What is changed after it is in force: so the rule has been read too.
+    p.control.alter_system("work_mem", Some("7MB")).await.unwrap();
+    wait_for("the reload", async || (p.psql("SHOW work_mem") == "7MB").then_some(())).await;
+    let told = p.psql("SELECT setting, source FROM pg_settings WHERE name = 'synchronous_standby_names'");
+    assert_eq!(told, "FIRST 1 (s1)|command line");
+    let written = "SELECT setting FROM pg_file_settings WHERE name = 'synchronous_standby_names'";
+    assert_eq!(p.psql(written), "FIRST 1 (s2)", "written down, and of no effect");
+    let sample = p.control.sample().await.unwrap();
+    assert_eq!(sample.settings.synchronous_standby_names, "FIRST 1 (s1)", "the lab shows the one in force");
 }

@@ -5,7 +5,7 @@ use replab::model::cluster::{
 };
 use replab::model::detector::Probe;
 use replab::model::election::Answer;
-use replab::model::ledger::{Ack, IdRange};
+use replab::model::ledger::{Ack, IdRange, Ids};
 use replab::model::msg::{
     Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, Taken, Topology, WriterPlan,
     WriterPulse,
@@ -864,6 +864,30 @@ fn a_cut_off_primary_is_back_when_a_standby_hears_it() {
     probe(&mut lab, 310, 310);
     assert!(acts(&asked_s2(&mut lab, id)).is_empty());
     assert_eq!(lab.last_words(), "p is back: no failover");
+
+/// What would be thrown away is told while it is there; where there is nothing, nothing is.
+#[test]
+fn what_only_a_returning_node_has_is_told_before_the_end() {
+    let mut lab = Lab::live(None);
+    lab.msg(Msg::Tried(vec![IdRange { client: 1, first: 1, last: 9 }]));
+    lab.msg(Msg::Wrote(vec![(IdRange { client: 1, first: 1, last: 8 }, Ack::Acked)]));
+    for (id, command) in [(1, "kill p"), (2, "promote s1"), (3, "rejoin p")] {
+        lab.say(command);
+        let promoted = Happened::Promoted { timeline: 2, fork: Some(Lsn(100)), names: String::new() };
+        if id < 3 {
+            lab.done(id, Ok(if id == 1 { Happened::Plain } else { promoted }));
+        }
+    }
+    lab.msg(Msg::Reached(OpId(3), Reached::Counted(Ids::new())));
+    assert!(!lab.said("stranded"), "{}", lab.last_words());
+    let only = Ids::from([(1, [(5, 9)].into_iter().collect())]);
+    lab.msg(Msg::Reached(OpId(3), Reached::Counted(only)));
+    assert_eq!(lab.last_words(), "5 rows are only on p: stranded (1: 5-9), 4 of them acknowledged");
+    assert!(!lab.model.ops.is_empty() && lab.model.rejoins.is_empty(), "it is still on its way");
+    // A late word of an operation that is over says nothing.
+    lab.done(3, Err("pg_rewind failed".into()));
+    lab.msg(Msg::Reached(OpId(3), Reached::Counted(Ids::from([(1, [(7, 7)].into_iter().collect())]))));
+    assert!(lab.last_words().contains("pg_rewind failed"), "{}", lab.last_words());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use common::stage::{Stage, name};
 use replab::model::Model;
 use replab::model::command::Rate;
 use replab::model::msg::WriterPlan;
+use replab::model::ranges::Ranges;
 use replab::report::Report;
 use replab::runtime::Runtime;
 
@@ -19,6 +20,7 @@ fn flat_out() -> WriterPlan {
 }
 
 everywhere! { flat_out();
+    what_a_kill_alone_loses
     what_a_cut_loses
     what_a_frozen_standby_loses
     a_synchronous_rule_loses_nothing
@@ -47,6 +49,14 @@ fn acked_ids(report: &str) -> HashSet<Id> {
         }
     }
     ids
+}
+
+fn unknown_ids(model: &Model) -> HashSet<Id> {
+    let ids = |(client, set): (&u32, &Ranges)| {
+        let client = *client;
+        set.as_slice().iter().flat_map(move |(first, last)| (*first..=*last).map(move |seq| (client, seq))).collect()
+    };
+    model.ledger.unknown.iter().flat_map(|one| -> Vec<Id> { ids(one) }).collect()
 }
 
 /// What is in the table on a node, as `psql` prints it.
@@ -125,6 +135,18 @@ async fn stranded_on_p<R: Runtime>(stage: &mut Stage<R>, lost: &HashSet<Id>) {
     assert_eq!(stranded, lost.len() as u64, "p had acknowledged them all, so it must hold them");
 }
 
+/// Without a cut hardly anything: what was sent still arrives. What doesn't, the old primary has.
+async fn what_a_kill_alone_loses<R: Runtime>(mut stage: Stage<R>) {
+    writes_go_on(&mut stage, 3_000).await;
+    let report = fail_over(&mut stage, &[]).await;
+    let lost = agree(&mut stage, &report).await;
+    assert!(lost.len() < 300, "{} of {} lost, and no link was cut", lost.len(), report.writes.acked);
+    assert_eq!(report.writes.acked_with_warning, 0);
+    held_by_s2(&mut stage, &report, &lost).await;
+    stranded_on_p(&mut stage, &lost).await;
+    stage.close().await;
+}
+
 async fn what_a_cut_loses<R: Runtime>(mut stage: Stage<R>) {
     writes_go_on(&mut stage, 1_000).await;
     stage.command("cut p s1").await;
@@ -161,9 +183,16 @@ async fn a_synchronous_rule_loses_nothing<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!((report.writes.lost, report.writes.acked_with_warning), (0, 0));
     assert!(report.writes.unknown >= 8, "those that waited got no answer: {:?}", report.writes);
     assert!(agree(&mut stage, &report).await.is_empty());
-    let unknown = &stage.model().ledger.unknown;
-    assert_eq!(unknown.values().map(replab::model::ranges::Ranges::count).sum::<u64>(), report.writes.unknown);
     assert_eq!(stage.model().primary, Some(name("s1")));
+    // They wait for nothing but an answer: on p's own disk they are.
+    let unknown = unknown_ids(stage.model());
+    assert_eq!(unknown.len() as u64, report.writes.unknown);
+    stage.command("start p").await;
+    let there = rows(&mut stage, "p").await;
+    let missing: Vec<&Id> = unknown.difference(&there).collect();
+    assert!(missing.is_empty(), "{missing:?} of {unknown:?}");
+    let on_s1 = rows(&mut stage, "s1").await;
+    println!("{} of the {} unknown ones are on s1 too", unknown.intersection(&on_s1).count(), unknown.len());
     stage.close().await;
 }
 

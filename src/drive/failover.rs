@@ -137,7 +137,8 @@ pub struct Telling<'a, R: Runtime> {
 }
 
 impl<R: Runtime> Telling<'_, R> {
-    async fn reached(&self, reached: Reached) {
+    /// So far it is now.
+    pub(super) async fn reached(&self, reached: Reached) {
         self.lab.tell(Msg::Reached(self.id, reached)).await;
     }
 

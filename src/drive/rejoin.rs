@@ -11,11 +11,12 @@ use futures_util::future::try_join;
 use tokio::time::{Instant, sleep};
 
 use super::bring_up::{drop_slot, run_job, standby_files};
+use super::failover::Telling;
 use super::{Done, Failure, Lab, Steps, failover, faults, judge, links};
 use crate::model::cluster::Sample;
 use crate::model::command::Way;
 use crate::model::ledger::{self, Ids, minus};
-use crate::model::msg::{Happened, Rejoined, Road};
+use crate::model::msg::{Happened, Reached, Rejoined, Road};
 use crate::model::verdict::NodeReading;
 use crate::model::{Lsn, NodeName};
 use crate::pg::conf::{self, Setting, Upstream};
@@ -46,13 +47,14 @@ struct Return<'a, R: Runtime> {
 }
 
 pub async fn rejoin<R: Runtime>(
-    lab: &Arc<Lab<R>>,
+    telling: &Telling<'_, R>,
     node: &NodeName,
     source: &NodeName,
     way: Option<Way>,
     steps: &mut Steps,
 ) -> Done {
-    let done = come_back(lab, node, source, way, steps).await;
+    let lab = telling.lab;
+    let done = come_back(telling, node, source, way, steps).await;
     lab.phase(Some(node), "").await;
     let done = done?;
     lab.look_around().await;
@@ -60,12 +62,13 @@ pub async fn rejoin<R: Runtime>(
 }
 
 async fn come_back<R: Runtime>(
-    lab: &Arc<Lab<R>>,
+    telling: &Telling<'_, R>,
     node: &NodeName,
     source: &NodeName,
     way: Option<Way>,
     steps: &mut Steps,
 ) -> Result<Rejoined, Failure> {
+    let lab = telling.lab;
     lab.phase(Some(node), "stopping").await;
     down(lab, node, steps).await?;
     let there = lab.control(source)?;
@@ -82,6 +85,10 @@ async fn come_back<R: Runtime>(
         Ok(()) => back.count(steps).await,
         Err(why) => Err(why),
     };
+    // What can still be looked at is told now: the way back may throw it away.
+    if let Ok(found) = &found {
+        telling.reached(Reached::Counted(found.only.clone())).await;
+    }
     let sample = there.sample().await?;
     let fork = match &found {
         Ok(found) if found.timeline != sample.timeline => {

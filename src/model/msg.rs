@@ -337,6 +337,8 @@ pub enum Reached {
     Open(NodeName),
     /// All others who answer follow it.
     Followed,
+    /// The rows that only the returning node has were counted; nothing of it is thrown away yet.
+    Counted(Ids),
 }
 
 /// Something that happened.

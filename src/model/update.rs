@@ -10,7 +10,7 @@ mod watching;
 mod wording;
 
 use super::journal::{Entry, Tone, Who};
-use super::msg::{Effect, Msg, Origin};
+use super::msg::{Effect, Msg, Origin, Reached};
 use super::{Model, Stamp};
 
 /// Takes in what happened at `at`, and says what is to be done about it.
@@ -25,6 +25,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
         Msg::Wrote(answers) => watching::wrote(model, &answers),
         Msg::Pulse(pulse) => watching::pulse(model, pulse),
         Msg::Phase(node, text) => watching::phase(model, node.as_ref(), text),
+        Msg::Reached(id, Reached::Counted(only)) => outcomes::counted(model, id, &only),
         Msg::Reached(id, reached) => handing_over::reached(model, id, reached),
         Msg::Probed(node, probe) => handing_over::probed(model, &node, &probe),
         Msg::FirstAck(node) => {

@@ -214,11 +214,17 @@ impl Lab {
 
     /// The same at a port of old.
     pub fn launch_at(&self, name: &str, port: u16) -> Server {
+        self.launch_with(name, port, &[])
+    }
+
+    /// The same with settings on its command line.
+    pub fn launch_with(&self, name: &str, port: u16, settings: &[&str]) -> Server {
         let log = fs::File::options().create(true).append(true).open(self.node(name).join("log")).unwrap();
         let mut postgres = command(&self.bin.join("postgres"));
         postgres.arg("-D").arg(self.node(name).join("data")).arg("-c").arg(format!("port={port}"));
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c"]);
         postgres.arg(format!("unix_socket_directories={}", self.node(name).join("private").display()));
+        postgres.args(settings.iter().flat_map(|setting| ["-c", *setting]));
         postgres.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = postgres.spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));

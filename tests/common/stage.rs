@@ -217,6 +217,13 @@ impl<R: Runtime> Stage<R> {
         self.psql_in(if node == "x" { "postgres" } else { "lab" }, node, sql, look).await
     }
 
+    /// Everything that `psql` prints within a time: answers, notices and errors. None: it was not done by then, and is ended.
+    pub async fn psql_within(&mut self, limit: Duration, node: &str, sql: &str) -> Option<String> {
+        let mut psql = self.psql_for("lab", node, sql).await.unwrap();
+        let output = self.during(tokio::time::timeout(limit, psql.output()), |_| ()).await.ok()?.unwrap();
+        Some([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
+    }
+
     /// The same in a database of one's choice.
     pub async fn psql_in(
         &mut self,
@@ -225,6 +232,13 @@ impl<R: Runtime> Stage<R> {
         sql: &str,
         look: impl FnMut(&Model),
     ) -> Result<String, String> {
+        let mut psql = self.psql_for(database, node, sql).await?;
+        let output = self.during(psql.output(), look).await.map_err(|e| e.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    async fn psql_for(&self, database: &str, node: &str, sql: &str) -> Result<tokio::process::Command, String> {
         let address = self.session.lab.runtime.control_address(&name(node)).await.map_err(|e| e.to_string())?;
         let programs = super::pgserver::programs().expect("they are there");
         let mut psql = tokio::process::Command::new(programs.join("psql"));
@@ -233,9 +247,7 @@ impl<R: Runtime> Stage<R> {
         psql.env("PGPASSWORD", self.session.lab.passwords.control.reveal());
         psql.env("PGOPTIONS", "-c synchronous_commit=local").env("PGCONNECT_TIMEOUT", "5").stdin(Stdio::null());
         psql.kill_on_drop(true);
-        let output = self.during(psql.output(), look).await.map_err(|e| e.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        Ok(psql)
     }
 
     /// Asks `psql` until it says this; how long that took.

@@ -276,6 +276,7 @@ pub fn reached(model: &mut Model, id: OpId, reached: Reached) -> Vec<Effect> {
             return get_ready(model, &node);
         }
         Reached::Followed => h.repointed = Some(now),
+        Reached::Counted(_) => {}
         Reached::Open(node) => {
             (h.promoted, h.new) = (Some(now), Some(node.clone()));
             return take_office(model, &node);

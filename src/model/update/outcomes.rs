@@ -4,6 +4,7 @@ use super::handing_over;
 use crate::model::cluster::NodeState;
 use crate::model::command::Command;
 use crate::model::journal::{Tone, Who};
+use crate::model::ledger::Ids;
 use crate::model::msg::{Effect, Happened, OpId, Outcome};
 use crate::model::verdict::{self, Case, Verdict, Verification};
 use crate::model::{Model, NodeName, Op, Stage};
@@ -223,6 +224,17 @@ fn followed_all(model: &mut Model, upstream: &NodeName, happened: &Happened, op:
             follow(model, &standby, upstream);
         }
     }
+}
+
+/// What only the returning node has is told while it is still there.
+pub fn counted(model: &mut Model, id: OpId, only: &Ids) -> Vec<Effect> {
+    let returning = match model.ops.get(&id).and_then(|op| op.command.as_ref()) {
+        Some(Command::Rejoin { node, .. }) if !only.is_empty() => node.clone(),
+        _ => return Vec::new(),
+    };
+    let text = super::wording::stranded(model, &returning, only);
+    model.say(Who::Lab, Tone::Warn, text);
+    Vec::new()
 }
 
 /// A node is a standby again; what only it had is gone with its old history.

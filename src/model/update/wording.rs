@@ -108,6 +108,17 @@ fn taken_over(model: &Model, taken: &Taken) -> (Tone, String) {
     (Tone::Good, text)
 }
 
+/// Of rows that only a node has which comes back, before they are thrown away.
+pub fn stranded(model: &Model, node: &NodeName, only: &Ids) -> String {
+    let are = if count(only) == 1 { "row is" } else { "rows are" };
+    let acked = acknowledged(model, only);
+    format!("{} {are} only on {node}: stranded ({}), {acked} of them acknowledged", count(only), listed(only))
+}
+
+fn acknowledged(model: &Model, ids: &Ids) -> u64 {
+    count(&and(ids, &or(&model.ledger.acked, &model.ledger.warned)))
+}
+
 fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (Tone, String) {
     let way = match how.road {
         Road::Straight => "it had nothing of its own",
@@ -126,7 +137,7 @@ fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (To
         Ok(only) if only.is_empty() => "; no row was only there".to_owned(),
         Ok(only) => {
             let rows = listed(only);
-            let acked = count(&and(only, &or(&model.ledger.acked, &model.ledger.warned)));
+            let acked = acknowledged(model, only);
             format!("; {} rows that only it had ({rows}) are thrown away, {acked} of them acknowledged", count(only))
         }
     };
