@@ -864,6 +864,7 @@ fn a_cut_off_primary_is_back_when_a_standby_hears_it() {
     probe(&mut lab, 310, 310);
     assert!(acts(&asked_s2(&mut lab, id)).is_empty());
     assert_eq!(lab.last_words(), "p is back: no failover");
+}
 
 /// What would be thrown away is told while it is there; where there is nothing, nothing is.
 #[test]
