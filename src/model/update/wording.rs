@@ -136,9 +136,9 @@ fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (To
         Err(why) => format!("; what only it had could not be counted: {why}"),
         Ok(only) if only.is_empty() => "; no row was only there".to_owned(),
         Ok(only) => {
-            let rows = listed(only);
-            let acked = acknowledged(model, only);
-            format!("; {} rows that only it had ({rows}) are thrown away, {acked} of them acknowledged", count(only))
+            let (n, acked) = (count(only), acknowledged(model, only));
+            let (rows, are) = if n == 1 { ("row", "is") } else { ("rows", "are") };
+            format!("; {n} {rows} that only it had ({}) {are} thrown away, {acked} of them acknowledged", listed(only))
         }
     };
     let lost = how.only.as_ref().is_ok_and(Ids::is_empty);
