@@ -327,6 +327,13 @@ async fn an_election_waits_for_enough_answers<R: Runtime>(mut stage: Stage<R>) {
     stage.command("kill p").await;
     stage.until_so("a waiting election", |m| m.handover().is_some_and(|h| h.waits_for == ["s1"])).await;
     assert_eq!(stage.psql("s2", "SELECT pg_is_in_recovery()").await, "t", "nobody is promoted meanwhile");
+    // A primary that comes back meanwhile isn't killed, and stays it.
+    stage.command("start p").await;
+    told(&mut stage, "p is back: no failover").await;
+    stage.until_so("the first probe", |m| first_probe(m, "p")).await;
+    writes_go_on(&mut stage, 100).await;
+    stage.command("kill p").await;
+    stage.until_so("another waiting election", |m| m.handover().is_some_and(|h| h.waits_for == ["s1"])).await;
     stage.command("start s1").await;
     stage.until_so("another primary", |m| m.primary == Some(name("s2"))).await;
     figures(&mut stage).await;
@@ -471,8 +478,15 @@ async fn a_loss_that_is_allowed_is_taken<R: Runtime>(mut stage: Stage<R>) {
     stage.command("stop s1").await;
     stage.command("kill p").await;
     refused(&mut stage, "failover", "s1 missing. `failover allow-loss` makes do without").await;
+    stage.command("start p").await;
+    // By itself it waits, until the same is said.
+    stage.command("auto-failover on timeout 500ms").await;
+    stage.until_so("the first probe", |m| first_probe(m, "p")).await;
+    stage.command("kill p").await;
+    told(&mut stage, "could be lost (`failover allow-loss` goes on without them)").await;
     stage.command("failover allow-loss").await;
-    assert_eq!(stage.model().primary, Some(name("s2")));
+    stage.until_so("s2 to take over", |m| m.primary == Some(name("s2")) && m.handover().is_none()).await;
+    stage.command("auto-failover off").await;
     told(&mut stage, "acknowledged writes may be lost: only 1 of the 2 listed standbys").await;
     let kept: u64 = stage.psql("s2", ROWS).await.parse().unwrap();
     let lost = lost(&mut stage).await;

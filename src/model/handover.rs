@@ -61,6 +61,9 @@ pub struct Handover {
     pub waits_for: Vec<String>,
     /// Why it ended without a new primary, if so.
     pub failed: Option<String>,
+    /// Whether that was because the old one came back.
+    #[serde(default)]
+    pub called_off: bool,
 }
 
 /// A handover's parts in milliseconds, each from the end of the one before; None while it hasn't come to that.
@@ -98,6 +101,7 @@ impl Handover {
             told: false,
             waits_for: Vec::new(),
             failed: None,
+            called_off: false,
         }
     }
 

@@ -47,6 +47,7 @@ pub fn watch(model: &mut Model) -> Vec<Effect> {
     let Some(cause) = model.detector.judge(now, &primary, &followers) else { return Vec::new() };
     let failed = |h: &Handover| {
         h.failed.is_some()
+            && !h.called_off
             && h.kind != Kind::Failover(Cause::Ordered)
             && now.ms_since(h.detected.unwrap_or(h.began)) < TRY_AGAIN_MS
     };
@@ -143,10 +144,11 @@ fn is_back(model: &Model, waiting: &Handover) -> bool {
 
 /// Calls a waiting election off when the primary is back; the reason, if so.
 pub fn called_off(model: &mut Model, id: OpId) -> Option<String> {
-    let handover = waiting(model).filter(|h| h.op == id)?;
-    let primary = model.primary.clone().filter(|_| is_back(model, handover))?;
+    let waits = waiting(model).filter(|h| h.op == id)?;
+    let primary = model.primary.clone().filter(|_| is_back(model, waits))?;
     // What was seen of it before has led to this failover, and must not lead to the next.
     model.detector.begin_anew(model.now);
+    handover(model, id)?.called_off = true;
     let why = format!("{primary} is back: no failover");
     model.say(Who::Lab, Tone::Good, why.clone());
     Some(why)

@@ -47,10 +47,10 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
             card.note = format!("{told}{gap}{}", card.note);
         }
         // Too narrow for the line of the timelines above: each primary says where its own began.
-        if let Some(fork) = fork_of(model, node) {
-            let note = if card.note.is_empty() { fork } else { format!("{} · {fork}", card.note) };
-            if prose::width(&note) + 3 <= usize::from(rect.width) {
-                card.note = note;
+        if let Some(fork) = fork_of(model, node).filter(|_| rect.height > 1) {
+            let told = if card.note.is_empty() { fork } else { format!("{} · {fork}", card.note) };
+            if prose::width(&told) + 3 <= usize::from(rect.width) {
+                card.note = told;
             }
         }
         let chosen = selected == Some(&node.name);
