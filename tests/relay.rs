@@ -109,9 +109,9 @@ async fn arrive_whole(
         for _ in 0..40 {
             // The even ones are cuts and heals alone; the odd ones anything.
             let (one, other) = (any_lane(&mut random), any_lane(&mut random));
-            relay.set(if seed % 2 == 0 { Faults::cut() } else { Faults { up: one, down: other } });
+            relay.set(if seed.is_multiple_of(2) { Faults::cut() } else { Faults { up: one, down: other } });
             tokio::time::sleep(Duration::from_micros(random.u64(0..3_000))).await;
-            if seed % 2 == 0 || random.bool() {
+            if seed.is_multiple_of(2) || random.bool() {
                 relay.set(Faults::none());
             }
             tokio::time::sleep(Duration::from_micros(random.u64(0..1_000))).await;

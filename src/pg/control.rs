@@ -76,6 +76,7 @@ impl Control {
     }
 
     /// The same connection for whoever can wait, and must: while a lab comes up its servers have the machine to share.
+    #[must_use]
     pub fn patient(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), deadline: BUSY_DEADLINE }
     }
