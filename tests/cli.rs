@@ -187,6 +187,29 @@ fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
     }
 }
 
+/// What can't be looked at isn't called clean.
+#[test]
+fn clean_says_when_the_engine_was_not_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead.sock");
+    // The file of a socket stays when nobody listens any more.
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    for (host, why) in [
+        (format!("unix://{}", dead.display()), "refused"),
+        (format!("unix://{}/none.sock", folder.path().display()), "there is no socket"),
+        ("tcp://10.0.0.1:2376".to_owned(), "on this machine only"),
+    ] {
+        for words in [&["clean"][..], &["clean", "--dry-run"], &["clean", "--json"], &["clean", "--quiet"]] {
+            let out = replab(words, |command| _ = command.env("DOCKER_HOST", &host));
+            assert_eq!(out.code, 4, "{host} {words:?}: {}{}", out.out, out.err);
+            assert!(!out.out.contains("nothing was left"), "{host}: {}", out.out);
+            for part in ["the Docker engine was not looked at: ", why] {
+                assert!(out.err.to_lowercase().contains(&part.to_lowercase()), "{host}: no {part} in {}", out.err);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_machine_is_described_as_json() {
     let doctor = plain(&["doctor", "--json"]);
