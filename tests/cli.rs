@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -208,6 +209,36 @@ fn clean_says_when_the_engine_was_not_looked_at() {
             }
         }
     }
+}
+
+/// A build that was killed leaves its folder; what only looks like one isn't touched.
+#[test]
+fn clean_removes_what_a_killed_image_build_left() {
+    let place = tempfile::tempdir().unwrap();
+    let mine = |name: &str| {
+        let folder = place.path().join(name);
+        std::fs::create_dir_all(folder.join("root/etc")).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(folder.join("root/etc/passwd"), "x").unwrap();
+        folder
+    };
+    let left = mine("replab-image.replab_test_1.a1B2c3D4");
+    let (other, open) = (mine("replab-image.mine"), mine("replab-image.replab_test_1.00000000"));
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let link = place.path().join("replab-image.replab_test_1.11111111");
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let clean = |words: &[&str]| replab(words, |command| _ = command.env("TMPDIR", place.path()));
+    let line = format!("image build {}\n", left.display());
+    let would = clean(&["clean", "--dry-run"]);
+    assert!(would.code == 0 && would.out.contains(&format!("would remove {line}")), "{}{}", would.out, would.err);
+    assert!(left.is_dir(), "a dry run removes nothing");
+    let cleaned = clean(&["clean"]);
+    assert!(cleaned.out.contains(&format!("removed {line}")), "{}{}", cleaned.out, cleaned.err);
+    assert!(!left.exists() && !clean(&["clean", "--dry-run"]).out.contains("image build"));
+    for spared in [&other, &open] {
+        assert!(spared.join("root/etc/passwd").is_file(), "{} was touched", spared.display());
+    }
+    assert!(link.is_symlink());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::runtime::{Leftover, RuntimeError, owner};
 pub async fn leftovers(engine: Option<&Engine>) -> Result<Vec<Leftover>> {
     let mut found = folders::leftovers(&setup::dirs()?);
     found.extend(socket::leftovers(&setup::sockets()?));
+    found.extend(docker::abandoned_builds());
     if let Some(engine) = engine {
         found.extend(docker::leftovers(engine, owner::alive).await.map_err(|e| eyre!("{e}"))?);
         found.extend(docker::templates(engine).await.map_err(|e| eyre!("{e}"))?);
@@ -162,6 +163,9 @@ async fn remove(engine: Option<&Engine>, left: &Leftover) -> Result<(), RuntimeE
     if left.kind == socket::KIND {
         let what = format!("remove the socket {}", left.name);
         return socket::remove(left).map_err(|e| RuntimeError { what, why: e.to_string(), hint: None });
+    }
+    if left.kind == docker::BUILD {
+        return docker::remove_build(left);
     }
     match (engine, left.id.starts_with('/')) {
         (Some(engine), false) => docker::remove(engine, left).await,

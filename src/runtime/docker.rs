@@ -2,7 +2,8 @@
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
 //! copies of; `confine` is what every container may do and take; `network` is the lab's own; `node`, `archive`, `job` and `wait` act on one container; `watch` and `logs`
-//! tell what happens; `leftovers` tidies up. Everything made carries the lab's labels (`labels`), and nothing without
+//! tell what happens; `leftovers` tidies up, and `builds`
+//! after the recipe. Everything made carries the lab's labels (`labels`), and nothing without
 //! them is touched.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use crate::model::NodeName;
 use crate::relay::Dialled;
 
 mod archive;
+mod builds;
 mod confine;
 mod connect;
 mod failure;
@@ -37,6 +39,7 @@ mod text;
 mod wait;
 mod watch;
 
+pub use builds::{BUILD, abandoned_builds, remove_build};
 pub use confine::Limits;
 pub use connect::Engine;
 pub use image::{Image, ImageChoice, find_image, pull};
