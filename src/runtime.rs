@@ -18,6 +18,7 @@ use crate::relay::Dialled;
 pub mod docker;
 pub mod owner;
 pub mod process;
+pub mod versions;
 
 /// A file to lay into a node before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -241,6 +241,37 @@ fn clean_removes_what_a_killed_image_build_left() {
     assert!(link.is_symlink());
 }
 
+/// A folder of programs that do nothing but say this version.
+fn programs_of(version: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for program in ["postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "psql"] {
+        let file = folder.path().join(program);
+        std::fs::write(&file, format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn programs_are_judged_by_their_version() {
+    let old = "PostgreSQL 14 is too old: replab needs 15 or newer";
+    let new = "PostgreSQL 19 is newer than what replab was tested with (15 to 18)";
+    for (version, word, part) in [("14.9", "no ", old), ("19beta1", "ok ", new), ("15.2", "ok ", "PostgreSQL 15.2")] {
+        let folder = programs_of(version);
+        let dir = folder.path().to_str().unwrap();
+        let doctor = replab(&["doctor", "--pg-bin", dir], no_engine);
+        let line = doctor.out.lines().find(|line| line.contains("programs")).unwrap();
+        assert!(line.starts_with(word) && line.contains(part), "{version}: {}", doctor.out);
+        assert_eq!(line.contains("newer than"), version == "19beta1", "{line}");
+    }
+    for (version, part) in [("14.9", old), ("19beta1", new)] {
+        let folder = programs_of(version);
+        let words = ["up", "--headless", "--runtime", "process", "--pg-bin", folder.path().to_str().unwrap()];
+        let out = replab(&words, no_engine);
+        assert!(out.code != 0 && out.err.contains(part), "{version}: {} {}", out.code, out.err);
+    }
+}
+
 #[test]
 fn the_machine_is_described_as_json() {
     let doctor = plain(&["doctor", "--json"]);

@@ -34,7 +34,10 @@ pub async fn doctor(common: &Common) -> Result<u8> {
         checks.push(image_check(common, engine).await);
     }
     let programs = Programs::find(common.pg_bin.as_deref(), common.postgres);
-    let told = programs.as_ref().map(|p| format!("PostgreSQL {} in {}", p.version(), p.folder().display()));
+    let told = programs.as_ref().map(|p| {
+        let warning = p.warning().map_or(String::new(), |warning| format!(" ({warning})"));
+        format!("PostgreSQL {} in {}{warning}", p.version(), p.folder().display())
+    });
     checks.push(check("programs", told));
     checks.push(terminal());
     let dirs = setup::dirs()?;

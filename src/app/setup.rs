@@ -136,26 +136,26 @@ pub async fn find(common: &Common) -> Result<Ground> {
                 if !tried.is_empty() {
                     tell(common, &format!("{}; using the programs in {}", tried[0], programs.folder().display()));
                 }
-                let (source, major) = (programs.folder().display().to_string(), programs.major());
-                let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
-                let runtime = ProcessRuntime::new(owner::current(lab.clone()), &dirs, programs).map_err(refused)?;
-                if let Err(why) = room(runtime.folder()) {
-                    runtime.destroy_all().await.map_err(refused)?;
-                    return Err(refused(why).into());
+                if let Some(warning) = programs.warning() {
+                    tell(common, warning);
                 }
-                return Ok(Ground {
-                    place: Place::Process(Box::new(runtime)),
-                    lab,
-                    kind: "process",
-                    source,
-                    major,
-                    key,
-                });
+                return on_programs(programs, &dirs, lab, key).await;
             }
             Err(why) => tried.push(told("process", &why)),
         }
     }
     Err(NoPlace(tried).into())
+}
+
+async fn on_programs(programs: Programs, dirs: &Dirs, lab: String, key: TemplateKey) -> Result<Ground> {
+    let (source, major) = (programs.folder().display().to_string(), programs.major());
+    let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
+    let runtime = ProcessRuntime::new(owner::current(lab.clone()), dirs, programs).map_err(refused)?;
+    if let Err(why) = room(runtime.folder()) {
+        runtime.destroy_all().await.map_err(refused)?;
+        return Err(refused(why).into());
+    }
+    Ok(Ground { place: Place::Process(Box::new(runtime)), lab, kind: "process", source, major, key })
 }
 
 fn told(kind: &str, error: &RuntimeError) -> String {

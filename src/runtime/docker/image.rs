@@ -12,14 +12,12 @@ use super::connect::Engine;
 use super::failure::{self, hinted, plain};
 use super::text::safe_text;
 use super::{template, wait};
-use crate::runtime::{Progress, Result, owner};
+use crate::runtime::{Progress, Result, owner, versions};
 
 /// A pull is given up after this long without any progress.
 const PULL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long `postgres --version` may take in a container.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
-/// The versions the lab is tested with.
-const TESTED: std::ops::RangeInclusive<u32> = 15..=18;
 
 /// Which image to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,28 +89,13 @@ async fn look_into(engine: &Engine, name: String, found: ImageInspect) -> Result
         Some(major) => major,
         None => ask_major(engine, &id, config.volumes.as_deref().unwrap_or_default(), &what).await?,
     };
-    let warning = judge(major).map_err(|why| hinted(&what, why, "choose another version: --postgres 18"))?;
+    let warning = versions::judge(major).map_err(|why| hinted(&what, why, "choose another version: --postgres 18"))?;
     Ok(Image { name, id, major, warning, volumes: config.volumes.unwrap_or_default() })
 }
 
 fn major_of_env(config: &ImageConfig) -> Option<u32> {
     let mut values = config.env.iter().flatten().filter_map(|pair| pair.strip_prefix("PG_MAJOR="));
     values.next()?.parse().ok()
-}
-
-/// Whether the lab works with this version; a text when it may.
-fn judge(major: u32) -> std::result::Result<Option<String>, String> {
-    if TESTED.contains(&major) {
-        Ok(None)
-    } else if major > *TESTED.end() {
-        Ok(Some(format!(
-            "PostgreSQL {major} is newer than what replab was tested with ({} to {})",
-            TESTED.start(),
-            TESTED.end()
-        )))
-    } else {
-        Err(format!("PostgreSQL {major} is too old: replab needs {} or newer", TESTED.start()))
-    }
 }
 
 /// Runs `postgres --version` in a container of that image. No lab is there yet: this process alone is its owner.
@@ -227,14 +210,6 @@ mod tests {
         assert_eq!(ImageChoice::default().names(), ["postgres:18", "replab/postgres:18"]);
         let named = ImageChoice { explicit: Some("my/pg".into()), major: 17 };
         assert_eq!(named.names(), ["my/pg"]);
-    }
-
-    #[test]
-    fn versions_are_judged() {
-        assert!(judge(14).is_err());
-        assert_eq!(judge(15), Ok(None));
-        assert_eq!(judge(18), Ok(None));
-        assert!(judge(19).expect("may work").is_some());
     }
 
     #[test]
