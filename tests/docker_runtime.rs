@@ -463,6 +463,33 @@ async fn a_lost_engine_is_told_and_states_are_fresh_afterwards() {
     lab.runtime.destroy_all().await.expect("all gone");
 }
 
+/// Its connections stay open, and nothing comes through them: only the pings can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_is_told_in_time() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let mut way = Way::new(engine.socket());
+    way.open(true);
+    let through = Engine::at(&way.socket()).await.expect("the engine behind the way");
+    let mut lab = Lab::new(&engine, &image, &through);
+    let p = name("p");
+    lab.prepare().await;
+    lab.up(&p).await;
+    lab.until_state(&p, NodeState::Running).await;
+    for _ in 0..3 {
+        way.hang();
+        let hung = Instant::now();
+        lab.until(|event| matches!(event, RuntimeEvent::Engine(Some(_)))).await;
+        println!("an engine that hangs was told after {:?}", hung.elapsed());
+        // The screen needs a moment, too.
+        assert!(hung.elapsed() < Duration::from_millis(1800), "too late: {:?}", hung.elapsed());
+        way.cut();
+        way.open(true);
+        lab.until(|event| *event == RuntimeEvent::Engine(None)).await;
+        lab.until_state(&p, NodeState::Running).await;
+    }
+    lab.runtime.destroy_all().await.expect("all gone");
+}
+
 #[tokio::test]
 async fn a_registry_that_is_away_fails_fast() {
     let Some((engine, _)) = ground_or_skip(17).await else { return };
