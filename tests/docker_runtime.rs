@@ -463,6 +463,28 @@ async fn a_lost_engine_is_told_and_states_are_fresh_afterwards() {
     lab.runtime.destroy_all().await.expect("all gone");
 }
 
+/// The recipe's own check: what the official image promises, and that this one is of the present recipe.
+async fn image_keeps_the_contract(major: u32) {
+    let Some((engine, image)) = ground_or_skip(major).await else { return };
+    let mut check = tokio::process::Command::new("bash");
+    check.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/image/check.sh")).arg(&image.name);
+    check.env("DOCKER_HOST", format!("unix://{}", engine.socket().display())).kill_on_drop(true);
+    let out = check.output().await.expect("bash");
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && said.contains(" kept, 0 broken"), "{said}");
+    println!("{}", said.lines().last().unwrap_or_default());
+}
+
+#[tokio::test]
+async fn the_image_of_17_keeps_the_contract() {
+    image_keeps_the_contract(17).await;
+}
+
+#[tokio::test]
+async fn the_image_of_18_keeps_the_contract() {
+    image_keeps_the_contract(18).await;
+}
+
 /// Its connections stay open, and nothing comes through them: only the pings can tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_hangs_is_told_in_time() {
