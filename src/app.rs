@@ -22,6 +22,7 @@ pub mod export;
 pub mod files;
 pub mod hooks;
 pub mod machine;
+pub mod manual;
 pub mod past;
 pub mod plain;
 pub mod progress;
@@ -104,7 +105,7 @@ async fn run(cli: Cli) -> Result<u8> {
         Some(Verb::Image { verb: ImageVerb::Build }) => machine::build_image(common).await,
         Some(Verb::Image { verb: ImageVerb::List }) => machine::list_images(common).await,
         Some(Verb::Completions { shell }) => completions(shell),
-        Some(Verb::Man) => manual(),
+        Some(Verb::Man) => print_manual(),
     }
 }
 
@@ -274,9 +275,7 @@ fn completions(shell: clap_complete::Shell) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn manual() -> Result<u8> {
-    let mut out = Vec::new();
-    clap_mangen::Man::new(crate::cli::definition()).render(&mut out)?;
-    plain::print(&String::from_utf8_lossy(&out))?;
+fn print_manual() -> Result<u8> {
+    plain::print(&manual::page()?)?;
     Ok(exit::OK)
 }

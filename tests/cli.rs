@@ -303,6 +303,32 @@ fn data_goes_to_standard_output() {
     }
 }
 
+/// Each verb has its section, with the options that only it has.
+#[test]
+fn the_manual_page_has_every_verb() {
+    let page = plain(&["man"]).out.replace('\\', "");
+    let sections: Vec<&str> = page.split("\n.SH ").collect();
+    for (verb, parts) in [
+        ("UP", &["--standbys", "--topology", "--headless", "--keep"][..]),
+        ("PLAY", &["--headless", "--report", "LESSON"]),
+        ("CLEAN", &["--dry-run", "--all"]),
+        ("CHAOS", &["--seed", "--within"]),
+        ("EXPORT", &["--cast", "--svg"]),
+        ("IMAGE BUILD", &["Build"]),
+        ("IMAGE LIST", &["image"]),
+    ] {
+        let title = format!("\"REPLAB {verb}\"");
+        let section = sections.iter().find(|section| section.starts_with(&title));
+        let section = section.unwrap_or_else(|| panic!("no section {verb} in {page}")).to_lowercase();
+        for part in parts {
+            assert!(section.contains(&part.to_lowercase()), "no {part} in {section}");
+        }
+    }
+    for common in ["--pg-bin", "--read-only"] {
+        assert_eq!(page.matches(&format!("{common}fR")).count(), 2, "{common}: once in the synopsis, once explained");
+    }
+}
+
 /// `replab list | head -1`, and a reader that is gone before the first word.
 #[test]
 fn a_closed_pipe_is_no_error() {
