@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
+use common::empty_engine::EmptyEngine;
 use common::house::{Ground, House};
 
 /// What the program said, as it would be piped.
@@ -53,6 +55,113 @@ fn lesson_01_plays_by_itself(ground: Ground) {
         assert!(out.out.contains(part), "no {part} in\n{}", out.out);
     }
     assert!(!out.out.contains('\x1b') && !out.err.contains('\x1b'), "a pipe gets no escape sequences");
+}
+
+/// A short lesson with this expectation, in a file of the house.
+fn short_lesson(house: &House, expect: &str) -> String {
+    let file = house.path().join("short.toml");
+    let text = format!(
+        "title = \"Short\"\nsummary = \"Some writes.\"\n[[step]]\nwait = \"acked >= 20\"\nwithin = \"30s\"\n\
+         [[step]]\nexpect = \"{expect}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Held or not: the exit code, what `--quiet` leaves, and the report's fields as scripts know them.
+#[test]
+fn expectations_decide_the_exit_code() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    for (expect, option, code) in
+        [("acked >= 20", "--quiet", 0), ("acked < 20", "--quiet", 1), ("acked < 20", "--json", 1)]
+    {
+        let lesson = short_lesson(&house, expect);
+        let out = said(&house.replab(&["play", &lesson, option]).stdin(Stdio::null()).output().unwrap());
+        assert_eq!(out.code, code, "{expect}: {}{}", out.out, out.err);
+        if option == "--quiet" {
+            let failed = out.err.contains("failed: acked < 20");
+            assert_eq!((out.out.as_str(), failed), ("", code == 1), "{expect}: {}", out.err);
+            continue;
+        }
+        let report: serde_json::Value = serde_json::from_str(&out.out).expect("JSON alone");
+        let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+        for key in REPORT_KEYS {
+            assert!(keys.contains(&key), "the report lacks {key}: {keys:?}");
+        }
+        assert_eq!(
+            keys.len(),
+            REPORT_KEYS.len(),
+            "a field that this test and docs/report-format.md don't know: {keys:?}"
+        );
+        assert_eq!((&report["expectations"]["failed"], &report["steps"][1]["ok"]), (&1.into(), &false.into()));
+    }
+}
+
+/// What a report of a lab without chaos has at its top: fields are added, never changed or taken away.
+const REPORT_KEYS: [&str; 22] = [
+    "report_version",
+    "replab",
+    "scenario",
+    "verdict",
+    "findings",
+    "writes",
+    "expectations",
+    "bring_up_ms",
+    "postgres",
+    "runtime",
+    "steps",
+    "acked_ids",
+    "lost_ids",
+    "stranded_ids",
+    "unknown_ids",
+    "losses",
+    "faults",
+    "timelines",
+    "handovers",
+    "rejoins",
+    "sides",
+    "error",
+];
+
+/// The cluster is what the file says, and the lab goes when it is told to end.
+#[test]
+fn a_topology_comes_from_a_file() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let file = house.path().join("mine.toml");
+    std::fs::write(&file, "[[node]]\nname = \"one\"\n[[node]]\nname = \"two\"\nfollows = \"one\"\n").unwrap();
+    let words = ["up", "--headless", "--topology", file.to_str().unwrap()];
+    let mut child = house.replab(&words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut out = String::new();
+    while !out.contains("nodes are up") {
+        assert_ne!(lines.read_line(&mut out).unwrap(), 0, "it ended: {out}");
+    }
+    let labs = house.labs_of(child.id());
+    let nodes = house.path().join("state/replab/labs").join(labs.first().unwrap()).join("nodes");
+    let names: BTreeSet<_> = std::fs::read_dir(nodes).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(names, ["one", "two"].map(Into::into).into());
+    house.assert_gone(&labs);
+}
+
+#[test]
+fn images_are_listed() {
+    let empty = EmptyEngine::start();
+    let host = format!("unix://{}", empty.socket().display());
+    let none = replab(&["image", "list"], |command| _ = command.env("DOCKER_HOST", &host));
+    assert_eq!((none.code, none.err.as_str()), (0, ""));
+    assert!(none.out.contains("replab image build --postgres 18"), "{}", none.out);
+    let none = replab(&["image", "list", "--json"], |command| _ = command.env("DOCKER_HOST", &host));
+    assert_eq!((none.code, none.out.trim()), (0, "[]"));
+    assert_eq!(replab(&["image", "list"], no_engine).code, 4);
+    if !Ground::Docker(18).is_there() {
+        return;
+    }
+    let here = plain(&["image", "list"]);
+    assert!(here.code == 0 && here.out.lines().any(|line| line.starts_with("18  ")), "{}{}", here.out, here.err);
+    let rows: Vec<(u32, String)> = serde_json::from_str(&plain(&["image", "list", "--json"]).out).expect("JSON");
+    assert!(rows.iter().any(|(major, name)| *major == 18 && name.ends_with("postgres:18")), "{rows:?}");
 }
 
 #[test]
@@ -397,6 +506,9 @@ fn kept_servers_go_on(ground: Ground) {
         until("the table", || through(door(standby), "SELECT to_regclass('after') IS NOT NULL") == "t");
         until("the row", || through(door(standby), "SELECT word FROM after") == "still here");
     }
+    let would = said(&house.replab(&["clean", "--dry-run"]).output().unwrap());
+    assert!(would.code == 0 && would.out.contains("would remove"), "{}{}", would.out, would.err);
+    assert_eq!(through(door("p"), "SELECT 1"), "1", "a dry run removes nothing");
     let cleaned = said(&house.replab(&["clean"]).output().unwrap());
     assert_eq!(cleaned.code, 0, "{}{}", cleaned.out, cleaned.err);
     house.assert_gone(&labs);

@@ -415,6 +415,20 @@ fn the_question_whether_to_build_an_image_can_be_left() {
     }
 }
 
+/// The start screen has colours; with `--no-color` bold and reverse remain.
+#[test]
+fn without_colours_there_are_none() {
+    let house = House::prepared(Ground::Process);
+    for (words, colours) in [(&[][..], true), (&["--no-color"], false)] {
+        let mut terminal = Terminal::start(&house, words, LARGE);
+        terminal.until_text("Sandbox");
+        assert_eq!(terminal.has_colours(), colours, "{words:?}");
+        terminal.keys("q");
+        assert_eq!(terminal.exit(), 0);
+        terminal.assert_restored();
+    }
+}
+
 /// A lab that runs beside: without a screen, until it is told to end.
 struct Beside {
     child: std::process::Child,

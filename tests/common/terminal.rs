@@ -87,6 +87,15 @@ impl Terminal {
         self.seen().parser.screen().contents()
     }
 
+    /// Whether anything on the screen has a colour.
+    pub fn has_colours(&self) -> bool {
+        let seen = self.seen();
+        let screen = seen.parser.screen();
+        let (rows, cols) = screen.size();
+        let mut cells = (0..rows).flat_map(|row| (0..cols).filter_map(move |col| screen.cell(row, col)));
+        cells.any(|cell| [cell.fgcolor(), cell.bgcolor()].iter().any(|colour| *colour != vt100::Color::Default))
+    }
+
     /// Waits until the screen gives something.
     #[track_caller]
     pub fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
