@@ -58,7 +58,7 @@ impl<'a> Sweep<'a> {
     async fn begin(common: &'a Common, dry_run: bool, all: bool) -> Self {
         let (engine, unseen) = match Engine::connect_if_any().await {
             Ok(engine) => (engine, None),
-            Err(e) => (None, Some(e.hint.map_or(e.why.clone(), |hint| format!("{}; {hint}", e.why)))),
+            Err(e) => (None, Some(format!("{}{}", e.why, hint(&e)))),
         };
         Self { common, dry_run, all, engine, unseen, gone: Vec::new(), stays: Vec::new() }
     }
@@ -100,7 +100,7 @@ impl<'a> Sweep<'a> {
                     tell_gone(self.common, self.dry_run, left)?;
                     self.gone.push(left.clone());
                 }
-                Err(why) => self.stays.push(format!("{}: {why}", left.name)),
+                Err(why) => self.stays.push(format!("{}: {why}{}", left.name, hint(&why))),
             }
         }
         Ok(())
@@ -129,6 +129,10 @@ impl<'a> Sweep<'a> {
             (None, true) => exit::OK,
         })
     }
+}
+
+fn hint(error: &RuntimeError) -> String {
+    error.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"))
 }
 
 fn nothing_left(spared: usize) -> String {
