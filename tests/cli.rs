@@ -337,12 +337,12 @@ fn clean_removes_what_a_killed_image_build_left() {
     let link = place.path().join("replab-image.replab_test_1.11111111");
     std::os::unix::fs::symlink(&other, &link).unwrap();
     let clean = |words: &[&str]| replab(words, |command| _ = command.env("TMPDIR", place.path()));
-    let line = format!("image build {}\n", left.display());
+    let told = format!("image build {}\n", left.display());
     let would = clean(&["clean", "--dry-run"]);
-    assert!(would.code == 0 && would.out.contains(&format!("would remove {line}")), "{}{}", would.out, would.err);
+    assert!(would.code == 0 && would.out.contains(&format!("would remove {told}")), "{}{}", would.out, would.err);
     assert!(left.is_dir(), "a dry run removes nothing");
     let cleaned = clean(&["clean"]);
-    assert!(cleaned.out.contains(&format!("removed {line}")), "{}{}", cleaned.out, cleaned.err);
+    assert!(cleaned.out.contains(&format!("removed {told}")), "{}{}", cleaned.out, cleaned.err);
     assert!(!left.exists() && !clean(&["clean", "--dry-run"]).out.contains("image build"));
     for spared in [&other, &open] {
         assert!(spared.join("root/etc/passwd").is_file(), "{} was touched", spared.display());

@@ -583,7 +583,7 @@ impl Lab {
 async fn the_maker_of_a_template_is_confined() {
     let Some((engine, image)) = ground_or_skip(18).await else { return };
     let lab = Lab::new(&engine, &image, &engine);
-    let (_, (left, found)) = tokio::join!(lab.prepare(), lab.helper_from(&image.id));
+    let ((), (left, found)) = tokio::join!(lab.prepare(), lab.helper_from(&image.id));
     assert!(left.alive && left.owner.is_some(), "{left:?}");
     assert_confined(&found);
     lab.runtime.destroy_all().await.expect("its network removed");

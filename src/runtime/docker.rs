@@ -1,10 +1,9 @@
 //! Nodes as Docker containers. The only place that knows bollard; knows nothing of clusters, roles or replication.
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
-//! copies of; `confine` is what every container may do and take; `network` is the lab's own; `node`, `archive`, `job` and `wait` act on one container; `watch` and `logs`
-//! tell what happens; `leftovers` tidies up, and `builds`
-//! after the recipe. Everything made carries the lab's labels (`labels`), and nothing without
-//! them is touched.
+//! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`
+//! and `wait` act on one container; `watch` and `logs` tell what happens; `leftovers` tidies up, and `builds` after the
+//! recipe. Everything made carries the lab's labels (`labels`), and nothing without them is touched.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -34,7 +34,7 @@ pub fn abandoned_builds() -> Vec<Leftover> {
     places.dedup();
     let inside = places.into_iter().flat_map(|place| read_dir(place).into_iter().flatten().flatten());
     let folders = inside.map(|entry| entry.path()).filter(|folder| is_ours(folder));
-    let over = folders.filter(|folder| matches!(lock_of(Path::new(LOCKS), folder), Ok(Some(_))));
+    let over = folders.filter(|folder| matches!(lock_of(Path::new(LOCKS), folder), Ok(Lock::Free(_))));
     over.map(|folder| leftover(&folder)).collect()
 }
 
@@ -56,7 +56,7 @@ pub fn remove_build(left: &Leftover) -> Result<()> {
         return Err(plain(what, "it isn't an image build's folder, or not this user's"));
     }
     let failed = |e: io::Error| plain(&what, e.to_string());
-    let Some(lock) = lock_of(Path::new(LOCKS), folder).map_err(failed)? else {
+    let Lock::Free(lock) = lock_of(Path::new(LOCKS), folder).map_err(failed)? else {
         return Err(plain(what, "a build of this image is under way"));
     };
     unmount_below(folder).map_err(failed)?;
@@ -79,16 +79,22 @@ fn image_of(folder: &Path) -> Option<&str> {
     (!image.is_empty() && plain(image) && random.len() == RANDOM && plain(random)).then_some(image)
 }
 
-/// What keeps builds of the folder's image from going on, held until it is dropped: the lock, or nothing where there never was
-/// one. None when a build has it.
-fn lock_of(locks: &Path, folder: &Path) -> io::Result<Option<Option<File>>> {
+/// The lock of a folder's image, as it was found.
+enum Lock {
+    /// No build of it can go on while this is held; nothing to hold where there never was a lock.
+    Free(Option<File>),
+    /// A build has it.
+    Taken,
+}
+
+fn lock_of(locks: &Path, folder: &Path) -> io::Result<Lock> {
     let file = match File::open(locks.join(format!("{}.lock", image_of(folder).unwrap_or_default()))) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(None)),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Lock::Free(None)),
         file => file?,
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Some(file))),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Ok(()) => Ok(Lock::Free(Some(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Lock::Taken),
         Err(e) => Err(e.into()),
     }
 }
@@ -128,10 +134,10 @@ mod tests {
     fn a_build_that_goes_on_has_its_lock() {
         let locks = tempfile::tempdir().expect("a folder");
         let folder = Path::new("/var/tmp/replab-image.x_1.a1B2c3D4");
-        assert!(matches!(lock_of(locks.path(), folder), Ok(Some(None))), "there never was a build");
+        assert!(matches!(lock_of(locks.path(), folder), Ok(Lock::Free(None))), "there never was a build");
         let file = File::create(locks.path().join("x_1.lock")).expect("a lock");
-        assert!(matches!(lock_of(locks.path(), folder), Ok(Some(Some(_)))), "nobody has it");
+        assert!(matches!(lock_of(locks.path(), folder), Ok(Lock::Free(Some(_)))), "nobody has it");
         flock(&file, FlockOperation::LockExclusive).expect("locked");
-        assert!(matches!(lock_of(locks.path(), folder), Ok(None)), "a build has it");
+        assert!(matches!(lock_of(locks.path(), folder), Ok(Lock::Taken)), "a build has it");
     }
 }
