@@ -17,10 +17,12 @@ use crate::scenario::{self, LoadError, Scenario};
 use crate::ui::start::Opens;
 
 pub mod chaos;
+pub mod clean;
 pub mod export;
 pub mod files;
 pub mod hooks;
 pub mod machine;
+pub mod manual;
 pub mod past;
 pub mod plain;
 pub mod progress;
@@ -99,11 +101,11 @@ async fn run(cli: Cli) -> Result<u8> {
         Some(Verb::Schema) => files::print_schema(),
         Some(Verb::List) => machine::list(common),
         Some(Verb::Doctor) => machine::doctor(common).await,
-        Some(Verb::Clean { dry_run, all }) => machine::clean(common, dry_run, all).await,
+        Some(Verb::Clean { dry_run, all }) => clean::clean(common, dry_run, all).await,
         Some(Verb::Image { verb: ImageVerb::Build }) => machine::build_image(common).await,
         Some(Verb::Image { verb: ImageVerb::List }) => machine::list_images(common).await,
         Some(Verb::Completions { shell }) => completions(shell),
-        Some(Verb::Man) => manual(),
+        Some(Verb::Man) => print_manual(),
     }
 }
 
@@ -122,7 +124,7 @@ async fn start_screen(common: &Common) -> Result<u8> {
         Ok(Opens::Lesson(name)) => {
             open(common, Wanted::lesson(common, &name)?, &Manner::of(common, Vec::new(), false, false)).await
         }
-        Ok(Opens::Leftover(_)) => machine::clean(common, false, false).await,
+        Ok(Opens::Leftover(_)) => clean::clean(common, false, false).await,
         Ok(Opens::Recording(path)) => {
             replay::run(common, Some(path), &Manner::of(common, Vec::new(), false, false)).await
         }
@@ -273,9 +275,7 @@ fn completions(shell: clap_complete::Shell) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn manual() -> Result<u8> {
-    let mut out = Vec::new();
-    clap_mangen::Man::new(crate::cli::definition()).render(&mut out)?;
-    plain::print(&String::from_utf8_lossy(&out))?;
+fn print_manual() -> Result<u8> {
+    plain::print(&manual::page()?)?;
     Ok(exit::OK)
 }

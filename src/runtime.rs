@@ -18,6 +18,7 @@ use crate::relay::Dialled;
 pub mod docker;
 pub mod owner;
 pub mod process;
+pub mod versions;
 
 /// A file to lay into a node before it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +192,7 @@ pub struct Owner {
 /// Something an earlier lab left behind (or a running lab has), found by label or folder.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Leftover {
-    /// "container", "network", "volume", "template image", "folder", "process tree".
+    /// "container", "network", "volume", "template image", "image build", "folder", "process tree".
     pub kind: String,
     /// Id or path, exact: what `remove` acts on after inspecting it again.
     pub id: String,

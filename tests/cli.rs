@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
+use common::empty_engine::EmptyEngine;
 use common::house::{Ground, House};
 
 /// What the program said, as it would be piped.
@@ -52,6 +55,113 @@ fn lesson_01_plays_by_itself(ground: Ground) {
         assert!(out.out.contains(part), "no {part} in\n{}", out.out);
     }
     assert!(!out.out.contains('\x1b') && !out.err.contains('\x1b'), "a pipe gets no escape sequences");
+}
+
+/// A short lesson with this expectation, in a file of the house.
+fn short_lesson(house: &House, expect: &str) -> String {
+    let file = house.path().join("short.toml");
+    let text = format!(
+        "title = \"Short\"\nsummary = \"Some writes.\"\n[[step]]\nwait = \"acked >= 20\"\nwithin = \"30s\"\n\
+         [[step]]\nexpect = \"{expect}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Held or not: the exit code, what `--quiet` leaves, and the report's fields as scripts know them.
+#[test]
+fn expectations_decide_the_exit_code() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    for (expect, option, code) in
+        [("acked >= 20", "--quiet", 0), ("acked < 20", "--quiet", 1), ("acked < 20", "--json", 1)]
+    {
+        let lesson = short_lesson(&house, expect);
+        let out = said(&house.replab(&["play", &lesson, option]).stdin(Stdio::null()).output().unwrap());
+        assert_eq!(out.code, code, "{expect}: {}{}", out.out, out.err);
+        if option == "--quiet" {
+            let failed = out.err.contains("failed: acked < 20");
+            assert_eq!((out.out.as_str(), failed), ("", code == 1), "{expect}: {}", out.err);
+            continue;
+        }
+        let report: serde_json::Value = serde_json::from_str(&out.out).expect("JSON alone");
+        let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+        for key in REPORT_KEYS {
+            assert!(keys.contains(&key), "the report lacks {key}: {keys:?}");
+        }
+        assert_eq!(
+            keys.len(),
+            REPORT_KEYS.len(),
+            "a field that this test and docs/report-format.md don't know: {keys:?}"
+        );
+        assert_eq!((&report["expectations"]["failed"], &report["steps"][1]["ok"]), (&1.into(), &false.into()));
+    }
+}
+
+/// What a report of a lab without chaos has at its top: fields are added, never changed or taken away.
+const REPORT_KEYS: [&str; 22] = [
+    "report_version",
+    "replab",
+    "scenario",
+    "verdict",
+    "findings",
+    "writes",
+    "expectations",
+    "bring_up_ms",
+    "postgres",
+    "runtime",
+    "steps",
+    "acked_ids",
+    "lost_ids",
+    "stranded_ids",
+    "unknown_ids",
+    "losses",
+    "faults",
+    "timelines",
+    "handovers",
+    "rejoins",
+    "sides",
+    "error",
+];
+
+/// The cluster is what the file says, and the lab goes when it is told to end.
+#[test]
+fn a_topology_comes_from_a_file() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let file = house.path().join("mine.toml");
+    std::fs::write(&file, "[[node]]\nname = \"one\"\n[[node]]\nname = \"two\"\nfollows = \"one\"\n").unwrap();
+    let words = ["up", "--headless", "--topology", file.to_str().unwrap()];
+    let mut child = house.replab(&words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut out = String::new();
+    while !out.contains("nodes are up") {
+        assert_ne!(lines.read_line(&mut out).unwrap(), 0, "it ended: {out}");
+    }
+    let labs = house.labs_of(child.id());
+    let nodes = house.path().join("state/replab/labs").join(labs.first().unwrap()).join("nodes");
+    let names: BTreeSet<_> = std::fs::read_dir(nodes).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(names, ["one", "two"].map(Into::into).into());
+    house.assert_gone(&labs);
+}
+
+#[test]
+fn images_are_listed() {
+    let empty = EmptyEngine::start();
+    let host = format!("unix://{}", empty.socket().display());
+    let none = replab(&["image", "list"], |command| _ = command.env("DOCKER_HOST", &host));
+    assert_eq!((none.code, none.err.as_str()), (0, ""));
+    assert!(none.out.contains("replab image build --postgres 18"), "{}", none.out);
+    let none = replab(&["image", "list", "--json"], |command| _ = command.env("DOCKER_HOST", &host));
+    assert_eq!((none.code, none.out.trim()), (0, "[]"));
+    assert_eq!(replab(&["image", "list"], no_engine).code, 4);
+    if !Ground::Docker(18).is_there() {
+        return;
+    }
+    let here = plain(&["image", "list"]);
+    assert!(here.code == 0 && here.out.lines().any(|line| line.starts_with("18  ")), "{}{}", here.out, here.err);
+    let rows: Vec<(u32, String)> = serde_json::from_str(&plain(&["image", "list", "--json"]).out).expect("JSON");
+    assert!(rows.iter().any(|(major, name)| *major == 18 && name.ends_with("postgres:18")), "{rows:?}");
 }
 
 #[test]
@@ -187,6 +297,90 @@ fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
     }
 }
 
+/// What can't be looked at isn't called clean.
+#[test]
+fn clean_says_when_the_engine_was_not_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let dead = folder.path().join("dead.sock");
+    // The file of a socket stays when nobody listens any more.
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    for (host, why) in [
+        (format!("unix://{}", dead.display()), "refused"),
+        (format!("unix://{}/none.sock", folder.path().display()), "there is no socket"),
+        ("tcp://10.0.0.1:2376".to_owned(), "on this machine only"),
+    ] {
+        for words in [&["clean"][..], &["clean", "--dry-run"], &["clean", "--json"], &["clean", "--quiet"]] {
+            let out = replab(words, |command| _ = command.env("DOCKER_HOST", &host));
+            assert_eq!(out.code, 4, "{host} {words:?}: {}{}", out.out, out.err);
+            assert!(!out.out.contains("nothing was left"), "{host}: {}", out.out);
+            for part in ["the Docker engine was not looked at: ", why] {
+                assert!(out.err.to_lowercase().contains(&part.to_lowercase()), "{host}: no {part} in {}", out.err);
+            }
+        }
+    }
+}
+
+/// A build that was killed leaves its folder; what only looks like one isn't touched.
+#[test]
+fn clean_removes_what_a_killed_image_build_left() {
+    let place = tempfile::tempdir().unwrap();
+    let mine = |name: &str| {
+        let folder = place.path().join(name);
+        std::fs::create_dir_all(folder.join("root/etc")).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(folder.join("root/etc/passwd"), "x").unwrap();
+        folder
+    };
+    let left = mine("replab-image.replab_test_1.a1B2c3D4");
+    let (other, open) = (mine("replab-image.mine"), mine("replab-image.replab_test_1.00000000"));
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let link = place.path().join("replab-image.replab_test_1.11111111");
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let clean = |words: &[&str]| replab(words, |command| _ = command.env("TMPDIR", place.path()));
+    let told = format!("image build {}\n", left.display());
+    let would = clean(&["clean", "--dry-run"]);
+    assert!(would.code == 0 && would.out.contains(&format!("would remove {told}")), "{}{}", would.out, would.err);
+    assert!(left.is_dir(), "a dry run removes nothing");
+    let cleaned = clean(&["clean"]);
+    assert!(cleaned.out.contains(&format!("removed {told}")), "{}{}", cleaned.out, cleaned.err);
+    assert!(!left.exists() && !clean(&["clean", "--dry-run"]).out.contains("image build"));
+    for spared in [&other, &open] {
+        assert!(spared.join("root/etc/passwd").is_file(), "{} was touched", spared.display());
+    }
+    assert!(link.is_symlink());
+}
+
+/// A folder of programs that do nothing but say this version.
+fn programs_of(version: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for program in ["postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "psql"] {
+        let file = folder.path().join(program);
+        std::fs::write(&file, format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn programs_are_judged_by_their_version() {
+    let old = "PostgreSQL 14 is too old: replab needs 15 or newer";
+    let new = "PostgreSQL 19 is newer than what replab was tested with (15 to 18)";
+    for (version, word, part) in [("14.9", "no ", old), ("19beta1", "ok ", new), ("15.2", "ok ", "PostgreSQL 15.2")] {
+        let folder = programs_of(version);
+        let dir = folder.path().to_str().unwrap();
+        let doctor = replab(&["doctor", "--pg-bin", dir], no_engine);
+        let line = doctor.out.lines().find(|line| line.contains("programs")).unwrap();
+        assert!(line.starts_with(word) && line.contains(part), "{version}: {}", doctor.out);
+        assert_eq!(line.contains("newer than"), version == "19beta1", "{line}");
+    }
+    for (version, part) in [("14.9", old), ("19beta1", new)] {
+        let folder = programs_of(version);
+        let words = ["up", "--headless", "--runtime", "process", "--pg-bin", folder.path().to_str().unwrap()];
+        let out = replab(&words, no_engine);
+        assert!(out.code != 0 && out.err.contains(part), "{version}: {} {}", out.code, out.err);
+    }
+}
+
 #[test]
 fn the_machine_is_described_as_json() {
     let doctor = plain(&["doctor", "--json"]);
@@ -215,6 +409,32 @@ fn data_goes_to_standard_output() {
         let out = plain(words);
         assert_eq!((out.code, out.err.as_str()), (0, ""), "{words:?}");
         assert!(out.out.contains(part), "{words:?}: no {part} in {}", out.out);
+    }
+}
+
+/// Each verb has its section, with the options that only it has.
+#[test]
+fn the_manual_page_has_every_verb() {
+    let page = plain(&["man"]).out.replace('\\', "");
+    let sections: Vec<&str> = page.split("\n.SH ").collect();
+    for (verb, parts) in [
+        ("UP", &["--standbys", "--topology", "--headless", "--keep"][..]),
+        ("PLAY", &["--headless", "--report", "LESSON"]),
+        ("CLEAN", &["--dry-run", "--all"]),
+        ("CHAOS", &["--seed", "--within"]),
+        ("EXPORT", &["--cast", "--svg"]),
+        ("IMAGE BUILD", &["Build"]),
+        ("IMAGE LIST", &["image"]),
+    ] {
+        let title = format!("\"REPLAB {verb}\"");
+        let section = sections.iter().find(|section| section.starts_with(&title));
+        let section = section.unwrap_or_else(|| panic!("no section {verb} in {page}")).to_lowercase();
+        for part in parts {
+            assert!(section.contains(&part.to_lowercase()), "no {part} in {section}");
+        }
+    }
+    for common in ["--pg-bin", "--read-only"] {
+        assert_eq!(page.matches(&format!("{common}fR")).count(), 2, "{common}: once in the synopsis, once explained");
     }
 }
 
@@ -286,6 +506,9 @@ fn kept_servers_go_on(ground: Ground) {
         until("the table", || through(door(standby), "SELECT to_regclass('after') IS NOT NULL") == "t");
         until("the row", || through(door(standby), "SELECT word FROM after") == "still here");
     }
+    let would = said(&house.replab(&["clean", "--dry-run"]).output().unwrap());
+    assert!(would.code == 0 && would.out.contains("would remove"), "{}{}", would.out, would.err);
+    assert_eq!(through(door("p"), "SELECT 1"), "1", "a dry run removes nothing");
     let cleaned = said(&house.replab(&["clean"]).output().unwrap());
     assert_eq!(cleaned.code, 0, "{}{}", cleaned.out, cleaned.err);
     house.assert_gone(&labs);

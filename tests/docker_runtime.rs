@@ -4,10 +4,14 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptions};
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, RemoveContainerOptions,
+    WaitContainerOptions,
+};
 use common::images::ground_or_skip;
 use common::way::Way;
+use futures_util::StreamExt as _;
 use replab::model::NodeName;
 use replab::model::cluster::NodeState;
 use replab::relay::Dialled;
@@ -261,14 +265,8 @@ async fn room_is_seen_both_ways(lab: &Lab) {
 
 async fn containers_are_confined(lab: &Lab) {
     let found = lab.bare.inspect_container(&lab.container(&name("p")), None).await.expect("inspected");
-    let (config, host) = (found.config.expect("config"), found.host_config.expect("host config"));
-    assert_eq!(config.user.as_deref(), Some("postgres"));
-    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
-    assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
-    assert_eq!((host.memory, host.pids_limit), (Some(512 * 1024 * 1024), Some(512)));
-    assert_eq!(host.shm_size, Some(128 * 1024 * 1024));
-    let log = host.log_config.and_then(|log| log.config).unwrap_or_default();
-    assert_eq!(log.get("max-size").map(String::as_str), Some("5m"));
+    assert_confined(&found);
+    let config = found.config.expect("config");
     let ports = found.network_settings.and_then(|net| net.ports).unwrap_or_default();
     let bindings: Vec<_> = ports.into_values().flatten().flatten().collect();
     assert_eq!(bindings.len(), 1);
@@ -465,6 +463,55 @@ async fn a_lost_engine_is_told_and_states_are_fresh_afterwards() {
     lab.runtime.destroy_all().await.expect("all gone");
 }
 
+/// The recipe's own check: what the official image promises, and that this one is of the present recipe.
+async fn image_keeps_the_contract(major: u32) {
+    let Some((engine, image)) = ground_or_skip(major).await else { return };
+    let mut check = tokio::process::Command::new("bash");
+    check.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/image/check.sh")).arg(&image.name);
+    check.env("DOCKER_HOST", format!("unix://{}", engine.socket().display())).kill_on_drop(true);
+    let out = check.output().await.expect("bash");
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && said.contains(" kept, 0 broken"), "{said}");
+    println!("{}", said.lines().last().unwrap_or_default());
+}
+
+#[tokio::test]
+async fn the_image_of_17_keeps_the_contract() {
+    image_keeps_the_contract(17).await;
+}
+
+#[tokio::test]
+async fn the_image_of_18_keeps_the_contract() {
+    image_keeps_the_contract(18).await;
+}
+
+/// Its connections stay open, and nothing comes through them: only the pings can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_is_told_in_time() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let mut way = Way::new(engine.socket());
+    way.open(true);
+    let through = Engine::at(&way.socket()).await.expect("the engine behind the way");
+    let mut lab = Lab::new(&engine, &image, &through);
+    let p = name("p");
+    lab.prepare().await;
+    lab.up(&p).await;
+    lab.until_state(&p, NodeState::Running).await;
+    for _ in 0..3 {
+        way.hang();
+        let hung = Instant::now();
+        lab.until(|event| matches!(event, RuntimeEvent::Engine(Some(_)))).await;
+        println!("an engine that hangs was told after {:?}", hung.elapsed());
+        // The screen needs a moment, too.
+        assert!(hung.elapsed() < Duration::from_millis(1800), "too late: {:?}", hung.elapsed());
+        way.cut();
+        way.open(true);
+        lab.until(|event| *event == RuntimeEvent::Engine(None)).await;
+        lab.until_state(&p, NodeState::Running).await;
+    }
+    lab.runtime.destroy_all().await.expect("all gone");
+}
+
 #[tokio::test]
 async fn a_registry_that_is_away_fails_fast() {
     let Some((engine, _)) = ground_or_skip(17).await else { return };
@@ -475,6 +522,90 @@ async fn a_registry_that_is_away_fails_fast() {
     assert!(begun.elapsed() < Duration::from_secs(11));
     assert!(err.why.contains("refused") && err.hint.is_some(), "{err}");
     assert_eq!(docker::find_image(&engine, &choice).await.expect("asked"), None);
+}
+
+fn is_labelled(found: &bollard::models::ContainerInspectResponse, key: &str) -> bool {
+    found.config.iter().flat_map(|config| config.labels.iter()).any(|labels| labels.contains_key(key))
+}
+
+/// What a container may do and take, as the engine has it.
+fn assert_confined(found: &bollard::models::ContainerInspectResponse) {
+    let (config, host) = (found.config.clone().expect("config"), found.host_config.clone().expect("host config"));
+    assert_eq!(config.user.as_deref(), Some("postgres"));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+    assert_eq!((host.memory, host.pids_limit), (Some(512 * 1024 * 1024), Some(512)));
+    assert_eq!(host.shm_size, Some(128 * 1024 * 1024));
+    let log = host.log_config.and_then(|log| log.config).unwrap_or_default();
+    assert_eq!(log.get("max-size").map(String::as_str), Some("5m"));
+}
+
+impl Lab {
+    /// The container without a node that is made from this image, once there is one.
+    async fn helper_from(&self, image: &str) -> (Leftover, bollard::models::ContainerInspectResponse) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for left in docker::leftovers(&self.engine, owner::alive).await.expect("a list") {
+                // It may be gone by now.
+                let Ok(found) = self.bare.inspect_container(&left.id, None).await else { continue };
+                let is_node = left.kind == "container" && is_labelled(&found, "replab.node");
+                if !is_node && found.image.as_deref() == Some(image) {
+                    return (left, found);
+                }
+            }
+            assert!(Instant::now() < deadline, "no container from {image}");
+        }
+    }
+
+    /// An image of this test's own: it doesn't say which PostgreSQL it has, and takes its time when it is asked.
+    async fn slow_image(&mut self, base: &str) -> (String, String) {
+        let script =
+            "printf '#!/bin/sh\\nexec sleep 60\\n' >/usr/local/sbin/postgres && chmod +x /usr/local/sbin/postgres";
+        let body = ContainerCreateBody {
+            image: Some(base.to_owned()),
+            entrypoint: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
+            ..ContainerCreateBody::default()
+        };
+        let made = self.bare.create_container(None::<CreateContainerOptions>, body).await.expect("a container").id;
+        self.strangers.push(made.clone());
+        self.bare.start_container(&made, None).await.expect("started");
+        let mut end = self.bare.wait_container(&made, None::<WaitContainerOptions>);
+        assert_eq!(end.next().await.expect("an end").expect("a good one").status_code, 0);
+        let name = format!("replab-test-slow-{}", self.owner.lab);
+        let options = CommitContainerOptionsBuilder::new().container(&made).repo(&name).build();
+        let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/bin:/bin", "PG_MAJOR="].map(str::to_owned).to_vec();
+        let config = ContainerConfig { env: Some(env), ..ContainerConfig::default() };
+        (self.bare.commit_container(options, config).await.expect("an image").id, name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_maker_of_a_template_is_confined() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let lab = Lab::new(&engine, &image, &engine);
+    let ((), (left, found)) = tokio::join!(lab.prepare(), lab.helper_from(&image.id));
+    assert!(left.alive && left.owner.is_some(), "{left:?}");
+    assert_confined(&found);
+    lab.runtime.destroy_all().await.expect("its network removed");
+}
+
+/// Killed while it asks an image for its version, replab leaves a container: confined, and there for `clean` to find.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_an_image_is_confined_and_can_be_cleaned() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let mut lab = Lab::new(&engine, &image, &engine);
+    let (id, name) = lab.slow_image(&image.id).await;
+    let choice = ImageChoice { explicit: Some(name), major: 18 };
+    let asking = tokio::spawn(async move { docker::find_image(&engine, &choice).await });
+    let (left, found) = lab.helper_from(&id).await;
+    asking.abort();
+    assert!(asking.await.expect_err("given up").is_cancelled());
+    lab.bare.inspect_container(&left.id, None).await.expect("left behind");
+    docker::remove(&lab.engine, &left).await.expect("removed");
+    let gone = lab.bare.inspect_container(&left.id, None).await.is_err();
+    lab.bare.remove_image(&id, None::<bollard::query_parameters::RemoveImageOptions>, None).await.expect("removed");
+    assert!(gone && left.owner.is_some_and(|owner| owner.uid == rustix::process::geteuid().as_raw()));
+    assert_confined(&found);
 }
 
 /// Another program may take a node's port between its choice and its start; and nodes that are made at once share none.

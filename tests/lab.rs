@@ -298,8 +298,39 @@ async fn nodes_come_and_go<R: Runtime>(mut stage: Stage<R>) {
     assert!(stage.try_psql("s2", "SELECT 1").await.is_err());
     stage.command("start s2").await;
     stage.until_psql("s1", &sender("s2", "state"), "streaming").await;
+    passwords_stay_secret(&mut stage).await;
     killed_and_promoted(&mut stage).await;
     stage.close().await;
+}
+
+/// The words of every process of this machine, those in containers too.
+fn command_lines() -> Vec<(String, String)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cmdline"));
+    let words = |file: std::path::PathBuf| Some((file.display().to_string(), std::fs::read(file).ok()?));
+    processes.filter_map(words).map(|(what, bytes)| (what, String::from_utf8_lossy(&bytes).into_owned())).collect()
+}
+
+/// None is where others could read it: not in what the engine tells, not in an argument, not in a standby's way to its primary.
+async fn passwords_stay_secret<R: Runtime>(stage: &mut Stage<R>) {
+    let passwords = stage.session.lab.passwords.clone();
+    let mut told = command_lines();
+    assert!(told.iter().any(|(_, words)| words.contains("postgres")), "the servers' words are among them");
+    for node in ["p", "s1", "s2"] {
+        let way = stage.psql(node, "SHOW primary_conninfo").await;
+        assert_eq!(way.contains("passfile="), node != "p", "{node}: {way}");
+        told.push((format!("primary_conninfo of {node}"), way));
+        if let Some(inspected) = stage.inspected(node).await {
+            assert!(inspected.contains(&stage.model().lab), "{inspected}");
+            told.push((format!("inspect {node}"), inspected));
+        }
+    }
+    told.push(("the journal".to_owned(), stage.journal()));
+    for secret in [&passwords.control, &passwords.writer, &passwords.lesson, &passwords.replication] {
+        assert!(secret.reveal().len() > 10);
+        let tellers = told.iter().filter(|(_, text)| text.contains(secret.reveal()));
+        let tellers: Vec<&String> = tellers.map(|(what, _)| what).collect();
+        assert!(tellers.is_empty(), "a password is in {tellers:?}");
+    }
 }
 
 async fn killed_and_promoted<R: Runtime>(stage: &mut Stage<R>) {

@@ -8,8 +8,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use replab::runtime::docker::{ImageChoice, build_refusal};
 use rustix::process::{Pid, Signal, kill_process};
 
+use common::empty_engine::EmptyEngine;
 use common::house::{Ground, House};
 use common::terminal::{Terminal, lsns, number_after};
 use common::way::Way;
@@ -393,6 +395,38 @@ fn however_it_ends_nothing_is_left_of_processes() {
 #[test]
 fn however_it_ends_nothing_is_left_in_docker() {
     however_it_ends(Ground::Docker(18));
+}
+
+/// The one question that is asked without a screen: it can be answered, and left.
+#[test]
+fn the_question_whether_to_build_an_image_can_be_left() {
+    if let Some(why) = build_refusal(&ImageChoice::default()) {
+        println!("skipped: {why}, so nobody is asked");
+        return;
+    }
+    let (house, engine) = (House::prepared(Ground::Docker(18)), EmptyEngine::start());
+    let host = format!("unix://{}", engine.socket().display());
+    for (keys, code) in [("\x03", 130), ("n\r", 4)] {
+        let words = ["up", "--runtime", "docker", "--postgres", "18"];
+        let mut terminal = Terminal::start_anywhere(&house, &[("DOCKER_HOST", &host)], &words, LARGE);
+        terminal.until_text("Build it now? [Y/n]");
+        terminal.keys(keys);
+        assert_eq!(terminal.exit(), code, "{keys:?}: {}", terminal.text());
+    }
+}
+
+/// The start screen has colours; with `--no-color` bold and reverse remain.
+#[test]
+fn without_colours_there_are_none() {
+    let house = House::prepared(Ground::Process);
+    for (words, colours) in [(&[][..], true), (&["--no-color"], false)] {
+        let mut terminal = Terminal::start(&house, words, LARGE);
+        terminal.until_text("Sandbox");
+        assert_eq!(terminal.has_colours(), colours, "{words:?}");
+        terminal.keys("q");
+        assert_eq!(terminal.exit(), 0);
+        terminal.assert_restored();
+    }
 }
 
 /// A lab that runs beside: without a screen, until it is told to end.

@@ -1,20 +1,18 @@
-//! What has to do with the machine, not with a lab: doctor, clean, images, the list of lessons.
+//! What has to do with the machine, not with a lab: doctor, images, the list of lessons.
 
 use std::path::Path;
-use std::time::Duration;
 
 use color_eyre::eyre::{Result, eyre};
 use serde::Serialize;
-use tokio::time::sleep;
 
+use super::clean::{leftovers, orphans};
 use super::plain::{complain, print};
-use super::{progress, recorder, setup, socket};
+use super::{progress, recorder, setup};
 use crate::cli::{Common, exit};
 use crate::model::journal::Tone;
 use crate::recording::shipped::{SHIPPED, named};
 use crate::runtime::docker::{self, Engine};
-use crate::runtime::process::{Programs, clean as folders};
-use crate::runtime::{Leftover, owner};
+use crate::runtime::process::Programs;
 use crate::scenario;
 use crate::ui::start::{Entry, Opens, StartMenu};
 
@@ -36,7 +34,10 @@ pub async fn doctor(common: &Common) -> Result<u8> {
         checks.push(image_check(common, engine).await);
     }
     let programs = Programs::find(common.pg_bin.as_deref(), common.postgres);
-    let told = programs.as_ref().map(|p| format!("PostgreSQL {} in {}", p.version(), p.folder().display()));
+    let told = programs.as_ref().map(|p| {
+        let warning = p.warning().map_or(String::new(), |warning| format!(" ({warning})"));
+        format!("PostgreSQL {} in {}{warning}", p.version(), p.folder().display())
+    });
     checks.push(check("programs", told));
     checks.push(terminal());
     let dirs = setup::dirs()?;
@@ -106,104 +107,6 @@ fn table(checks: &[Check]) -> String {
         format!("{:4} {:<16} {}{mend}\n", if c.ok { "ok" } else { "no" }, c.what, c.found)
     };
     checks.iter().map(row).collect()
-}
-
-/// What labs left or have, on the engine (if one answers) and in folders.
-pub async fn leftovers(engine: Option<&Engine>) -> Result<Vec<Leftover>> {
-    let mut found = folders::leftovers(&setup::dirs()?);
-    found.extend(socket::leftovers(&setup::sockets()?));
-    if let Some(engine) = engine {
-        found.extend(docker::leftovers(engine, owner::alive).await.map_err(|e| eyre!("{e}"))?);
-        found.extend(docker::templates(engine).await.map_err(|e| eyre!("{e}"))?);
-    }
-    Ok(found)
-}
-
-/// Those that `clean` removes without `--all`: labs of this user whose owner is gone.
-pub fn orphans(all: &[Leftover]) -> Vec<&Leftover> {
-    let me = rustix::process::geteuid().as_raw();
-    all.iter().filter(|l| !l.alive && l.owner.as_ref().is_some_and(|o| o.uid == me)).collect()
-}
-
-/// An engine carries out what it was asked after the asker's end, too: what a lab that was killed while it came up left is whole
-/// only when a look this much later finds nothing more.
-const ENGINE_SETTLES: Duration = Duration::from_secs(1);
-
-/// `clean`.
-pub async fn clean(common: &Common, dry_run: bool, all: bool) -> Result<u8> {
-    let engine = Engine::connect().await.ok();
-    let mut gone: Vec<Leftover> = Vec::new();
-    let (found, stays) = loop {
-        let found = leftovers(engine.as_ref()).await?;
-        let chosen: Vec<&Leftover> = if all { found.iter().collect() } else { orphans(&found) };
-        let (before, mut stays) = (gone.len(), Vec::new());
-        for left in chosen {
-            if gone.iter().any(|one| one.id == left.id) {
-                continue;
-            }
-            match if dry_run { Ok(()) } else { remove(engine.as_ref(), left).await } {
-                Ok(()) => {
-                    tell_gone(common, dry_run, left)?;
-                    gone.push(left.clone());
-                }
-                Err(why) => stays.push(format!("{}: {why}", left.name)),
-            }
-        }
-        let more_may_come = engine.is_some() && !dry_run && gone[before..].iter().any(|left| left.owner.is_some());
-        if !more_may_come {
-            break (found, stays);
-        }
-        sleep(ENGINE_SETTLES).await;
-    };
-    for why in &stays {
-        complain(why)?;
-    }
-    if !dry_run {
-        forget_passwords(&gone)?;
-    }
-    if common.json {
-        print(&(serde_json::to_string_pretty(&gone)? + "\n"))?;
-    } else if gone.is_empty() && stays.is_empty() && !common.quiet {
-        let spared = found.iter().filter(|l| l.owner.is_some()).count();
-        let note = if spared > 0 {
-            format!(" ({spared} things belong to labs that run, or to other users)")
-        } else {
-            String::new()
-        };
-        print(&format!("nothing was left behind{note}\n"))?;
-    }
-    Ok(if stays.is_empty() { exit::OK } else { exit::FAILED })
-}
-
-fn tell_gone(common: &Common, dry_run: bool, left: &Leftover) -> Result<()> {
-    if !common.quiet && !common.json {
-        let verb = if dry_run { "would remove" } else { "removed" };
-        print(&format!("{verb} {} {}\n", left.kind, left.name))?;
-    }
-    Ok(())
-}
-
-/// Files with the passwords of labs that are gone now.
-fn forget_passwords(removed: &[Leftover]) -> Result<()> {
-    let kept = setup::kept()?;
-    for owner in removed.iter().filter_map(|l| l.owner.as_ref()) {
-        match std::fs::remove_file(kept.join(format!("{}.pgpass", owner.lab))) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-async fn remove(engine: Option<&Engine>, left: &Leftover) -> Result<(), crate::runtime::RuntimeError> {
-    if left.kind == socket::KIND {
-        let what = format!("remove the socket {}", left.name);
-        return socket::remove(left).map_err(|e| crate::runtime::RuntimeError { what, why: e.to_string(), hint: None });
-    }
-    match (engine, left.id.starts_with('/')) {
-        (Some(engine), false) => docker::remove(engine, left).await,
-        _ => folders::remove(left),
-    }
 }
 
 /// `list`: the lessons, and which of them were played to their end.

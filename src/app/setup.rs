@@ -136,26 +136,26 @@ pub async fn find(common: &Common) -> Result<Ground> {
                 if !tried.is_empty() {
                     tell(common, &format!("{}; using the programs in {}", tried[0], programs.folder().display()));
                 }
-                let (source, major) = (programs.folder().display().to_string(), programs.major());
-                let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
-                let runtime = ProcessRuntime::new(owner::current(lab.clone()), &dirs, programs).map_err(refused)?;
-                if let Err(why) = room(runtime.folder()) {
-                    runtime.destroy_all().await.map_err(refused)?;
-                    return Err(refused(why).into());
+                if let Some(warning) = programs.warning() {
+                    tell(common, warning);
                 }
-                return Ok(Ground {
-                    place: Place::Process(Box::new(runtime)),
-                    lab,
-                    kind: "process",
-                    source,
-                    major,
-                    key,
-                });
+                return on_programs(programs, &dirs, lab, key).await;
             }
             Err(why) => tried.push(told("process", &why)),
         }
     }
     Err(NoPlace(tried).into())
+}
+
+async fn on_programs(programs: Programs, dirs: &Dirs, lab: String, key: TemplateKey) -> Result<Ground> {
+    let (source, major) = (programs.folder().display().to_string(), programs.major());
+    let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
+    let runtime = ProcessRuntime::new(owner::current(lab.clone()), dirs, programs).map_err(refused)?;
+    if let Err(why) = room(runtime.folder()) {
+        runtime.destroy_all().await.map_err(refused)?;
+        return Err(refused(why).into());
+    }
+    Ok(Ground { place: Place::Process(Box::new(runtime)), lab, kind: "process", source, major, key })
 }
 
 fn told(kind: &str, error: &RuntimeError) -> String {
@@ -200,21 +200,29 @@ async fn get_image(common: &Common, engine: &Engine, choice: &ImageChoice) -> Re
         return Err(RuntimeError { hint, ..pull });
     }
     tell(common, &format!("{pull}: building the image from Debian's packages; this takes a minute or two, once"));
-    if !agreed() {
+    if !agreed().await {
         return Err(RuntimeError { hint: Some("you chose not to build it".to_owned()), ..pull });
     }
     docker::build(engine, choice, &progress).await
 }
 
 /// On a terminal the person is asked; without one it is done, having been said.
-fn agreed() -> bool {
-    let (mut err, input) = (std::io::stderr(), std::io::stdin());
-    if !(input.is_terminal() && err.is_terminal()) {
+///
+/// The reading blocks, so it has a thread of its own: who waits here can be given up for a signal. The thread isn't waited for at
+/// the program's end.
+async fn agreed() -> bool {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return true;
     }
+    tokio::task::spawn_blocking(ask_to_build).await.unwrap_or(false)
+}
+
+fn ask_to_build() -> bool {
+    let mut err = std::io::stderr();
     let mut answer = String::new();
-    let asked =
-        write!(err, "Build it now? [Y/n] ").and_then(|()| err.flush()).and_then(|()| input.read_line(&mut answer));
+    let asked = write!(err, "Build it now? [Y/n] ")
+        .and_then(|()| err.flush())
+        .and_then(|()| std::io::stdin().read_line(&mut answer));
     asked.is_ok() && !answer.trim().to_ascii_lowercase().starts_with('n')
 }
 

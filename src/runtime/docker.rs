@@ -1,9 +1,9 @@
 //! Nodes as Docker containers. The only place that knows bollard; knows nothing of clusters, roles or replication.
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
-//! copies of; `network` is the lab's own; `node`, `archive`, `job` and `wait` act on one container; `watch` and `logs`
-//! tell what happens; `leftovers` tidies up. Everything made carries the lab's labels (`labels`), and nothing without
-//! them is touched.
+//! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`
+//! and `wait` act on one container; `watch` and `logs` tell what happens; `leftovers` tidies up, and `builds` after the
+//! recipe. Everything made carries the lab's labels (`labels`), and nothing without them is touched.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ use crate::model::NodeName;
 use crate::relay::Dialled;
 
 mod archive;
+mod builds;
+mod confine;
 mod connect;
 mod failure;
 mod image;
@@ -36,10 +38,11 @@ mod text;
 mod wait;
 mod watch;
 
+pub use builds::{BUILD, abandoned_builds, remove_build};
+pub use confine::Limits;
 pub use connect::Engine;
 pub use image::{Image, ImageChoice, find_image, pull};
 pub use leftovers::{leftovers, remove, templates};
-pub use node::Limits;
 pub use recipe::{build, build_refusal};
 
 use archive::Pack;

@@ -1,5 +1,6 @@
 //! What several test programs share.
 
+pub mod empty_engine;
 pub mod firewall;
 pub mod house;
 pub mod images;

@@ -276,6 +276,17 @@ impl<R: Runtime> Stage<R> {
         engine.start_exec(&exec.id, Some(detached)).await.unwrap();
     }
 
+    /// All that the engine tells of a node to whoever may ask it, as JSON; None where there is no engine.
+    pub async fn inspected(&self, node: &str) -> Option<String> {
+        if self.house.ground == Ground::Process {
+            return None;
+        }
+        let engine = super::house::bare().await.expect("an engine");
+        let container = format!("replab-{}-{node}", self.session.model.lab);
+        let found = engine.inspect_container(&container, None).await.expect("its container");
+        Some(serde_json::to_string(&found).unwrap())
+    }
+
     /// The journal, for a test that failed.
     pub fn journal(&self) -> String {
         let line = |e: &replab::model::journal::Entry| format!("  {:8.3} {}\n", e.at.0 as f64 / 1e6, e.text);

@@ -44,11 +44,17 @@ impl Terminal {
     }
 
     /// The same with more in its environment.
-    pub fn start_in(house: &House, more: &[(&str, &str)], words: &[&str], (cols, rows): (u16, u16)) -> Self {
+    pub fn start_in(house: &House, more: &[(&str, &str)], words: &[&str], size: (u16, u16)) -> Self {
+        let ground = house.ground.args();
+        let words: Vec<&str> = words.iter().copied().chain(ground.iter().map(String::as_str)).collect();
+        Self::start_anywhere(house, more, &words, size)
+    }
+
+    /// The same with these words alone: they say themselves where the lab shall be.
+    pub fn start_anywhere(house: &House, more: &[(&str, &str)], words: &[&str], (cols, rows): (u16, u16)) -> Self {
         let pair = native_pty_system().openpty(pty(rows, cols)).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_replab"));
         command.args(words);
-        command.args(house.ground.args());
         command.cwd("/");
         for (name, value) in house.env() {
             command.env(name, value);
@@ -79,6 +85,15 @@ impl Terminal {
     /// The screen as text.
     pub fn text(&self) -> String {
         self.seen().parser.screen().contents()
+    }
+
+    /// Whether anything on the screen has a colour.
+    pub fn has_colours(&self) -> bool {
+        let seen = self.seen();
+        let screen = seen.parser.screen();
+        let (rows, cols) = screen.size();
+        let mut cells = (0..rows).flat_map(|row| (0..cols).filter_map(move |col| screen.cell(row, col)));
+        cells.any(|cell| [cell.fgcolor(), cell.bgcolor()].iter().any(|colour| *colour != vt100::Color::Default))
     }
 
     /// Waits until the screen gives something.

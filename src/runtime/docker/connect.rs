@@ -30,12 +30,16 @@ impl Engine {
     /// Connects to the engine that `docker` itself would use: `DOCKER_HOST`, else the current context, else the
     /// usual socket.
     pub async fn connect() -> Result<Self> {
-        let folder = match env::var_os("DOCKER_CONFIG") {
-            Some(folder) => Some(PathBuf::from(folder)),
-            None => etcetera::home_dir().ok().map(|home| home.join(".docker")),
-        };
-        let socket = choose(|name| env::var(name).ok().filter(|value| !value.is_empty()), folder.as_deref())?;
-        Self::at(&socket).await
+        Self::at(&chosen()?).await
+    }
+
+    /// The same; None where there is no Docker: nobody names an engine, and the usual socket isn't there.
+    pub async fn connect_if_any() -> Result<Option<Self>> {
+        let socket = chosen()?;
+        if socket == Path::new(DEFAULT_SOCKET) && !socket.exists() {
+            return Ok(None);
+        }
+        Self::at(&socket).await.map(Some)
     }
 
     /// Connects to the engine behind this socket.
@@ -70,6 +74,15 @@ impl Engine {
     pub(super) fn patient(&self, limit: Duration) -> Docker {
         self.docker.clone().with_timeout(limit)
     }
+}
+
+/// The engine's socket, for this process.
+fn chosen() -> Result<PathBuf> {
+    let folder = match env::var_os("DOCKER_CONFIG") {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => etcetera::home_dir().ok().map(|home| home.join(".docker")),
+    };
+    choose(|name| env::var(name).ok().filter(|value| !value.is_empty()), folder.as_deref())
 }
 
 /// The engine's socket, as the environment and the docker client's own files say.

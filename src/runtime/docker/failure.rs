@@ -11,6 +11,11 @@ use crate::runtime::RuntimeError;
 /// What to try when the engine itself is in the way.
 pub(super) const START_HINT: &str = "start it: systemctl start docker (or your Docker application)";
 
+/// An engine of old may lose count of a network's endpoints when containers come and go in the same moment; then it refuses for
+/// good, though `docker network inspect` shows none.
+const ENDPOINTS_HINT: &str = "if no container is in that network (docker network inspect), the engine has lost count, as 20.10 \
+    sometimes does: only a restart of the engine helps (systemctl restart docker), then run replab clean";
+
 /// An error of ours, with no hint.
 pub(super) fn plain(what: impl Into<String>, why: impl AsRef<str>) -> RuntimeError {
     RuntimeError { what: what.into(), why: safe_text(why.as_ref()), hint: None }
@@ -65,6 +70,7 @@ fn hint_for(why: &str) -> Option<String> {
         ("port is already allocated", "stop what uses that port, or destroy this node and add it again"),
         ("no space left on device", "free some disk space: replab clean, or docker system prune"),
         ("is already in use by container", "remove what an earlier lab left: replab clean"),
+        ("has active endpoints", ENDPOINTS_HINT),
     ];
     let wanted = |(sign, _): &&(&str, &str)| why.contains(sign);
     table.iter().find(wanted).map(|(_, hint)| (*hint).to_owned())
@@ -111,6 +117,14 @@ mod tests {
         let err = engine("start p", &Error::DockerResponseServerError { status_code: 500, message });
         assert_eq!(err.why, "driver failed: listen tcp4 127.0.0.1:23999: bind: address already in use");
         assert!(err.hint.is_some_and(|hint| hint.contains("port")));
+    }
+
+    #[test]
+    fn an_engine_that_lost_count_of_endpoints_is_told_of() {
+        let message = "error while removing network: network replab-0011aabb id 5f has active endpoints\n".to_owned();
+        let err = engine("remove network 5f", &Error::DockerResponseServerError { status_code: 403, message });
+        let hint = err.hint.expect("a hint");
+        assert!(hint.contains("only a restart of the engine helps") && hint.contains("replab clean"), "{hint}");
     }
 
     #[test]

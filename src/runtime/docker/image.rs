@@ -7,18 +7,17 @@ use bollard::models::{ContainerCreateBody, CreateImageInfo, HostConfig, ImageCon
 use bollard::query_parameters::{CreateContainerOptions, CreateImageOptionsBuilder, LogsOptionsBuilder};
 use futures_util::StreamExt;
 
+use super::confine;
 use super::connect::Engine;
 use super::failure::{self, hinted, plain};
 use super::text::safe_text;
-use super::wait;
-use crate::runtime::{Progress, Result};
+use super::{template, wait};
+use crate::runtime::{Progress, Result, owner, versions};
 
 /// A pull is given up after this long without any progress.
 const PULL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long `postgres --version` may take in a container.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
-/// The versions the lab is tested with.
-const TESTED: std::ops::RangeInclusive<u32> = 15..=18;
 
 /// Which image to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +87,9 @@ async fn look_into(engine: &Engine, name: String, found: ImageInspect) -> Result
     let config = found.config.unwrap_or_default();
     let major = match major_of_env(&config) {
         Some(major) => major,
-        None => ask_major(engine, &id, &what).await?,
+        None => ask_major(engine, &id, config.volumes.as_deref().unwrap_or_default(), &what).await?,
     };
-    let warning = judge(major).map_err(|why| hinted(&what, why, "choose another version: --postgres 18"))?;
+    let warning = versions::judge(major).map_err(|why| hinted(&what, why, "choose another version: --postgres 18"))?;
     Ok(Image { name, id, major, warning, volumes: config.volumes.unwrap_or_default() })
 }
 
@@ -99,29 +98,16 @@ fn major_of_env(config: &ImageConfig) -> Option<u32> {
     values.next()?.parse().ok()
 }
 
-/// Whether the lab works with this version; a text when it may.
-fn judge(major: u32) -> std::result::Result<Option<String>, String> {
-    if TESTED.contains(&major) {
-        Ok(None)
-    } else if major > *TESTED.end() {
-        Ok(Some(format!(
-            "PostgreSQL {major} is newer than what replab was tested with ({} to {})",
-            TESTED.start(),
-            TESTED.end()
-        )))
-    } else {
-        Err(format!("PostgreSQL {major} is too old: replab needs {} or newer", TESTED.start()))
-    }
-}
-
-/// Runs `postgres --version` in a container of that image.
-async fn ask_major(engine: &Engine, image: &str, what: &str) -> Result<u32> {
+/// Runs `postgres --version` in a container of that image. No lab is there yet: this process alone is its owner.
+async fn ask_major(engine: &Engine, image: &str, volumes: &[String], what: &str) -> Result<u32> {
     let docker = &engine.docker;
     let body = ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint: Some(vec!["postgres".to_owned()]),
         cmd: Some(vec!["--version".to_owned()]),
-        host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..HostConfig::default() }),
+        user: Some(confine::USER.to_owned()),
+        labels: Some(confine::maker(&owner::current(owner::new_lab_id()), what)?),
+        host_config: Some(HostConfig { tmpfs: Some(template::instead_of_volumes(volumes)), ..confine::alone() }),
         ..ContainerCreateBody::default()
     };
     let made = docker.create_container(None::<CreateContainerOptions>, body).await;
@@ -224,14 +210,6 @@ mod tests {
         assert_eq!(ImageChoice::default().names(), ["postgres:18", "replab/postgres:18"]);
         let named = ImageChoice { explicit: Some("my/pg".into()), major: 17 };
         assert_eq!(named.names(), ["my/pg"]);
-    }
-
-    #[test]
-    fn versions_are_judged() {
-        assert!(judge(14).is_err());
-        assert_eq!(judge(15), Ok(None));
-        assert_eq!(judge(18), Ok(None));
-        assert!(judge(19).expect("may work").is_some());
     }
 
     #[test]

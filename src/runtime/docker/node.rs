@@ -9,8 +9,7 @@ use bollard::Docker;
 use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerCreateBody, ContainerState, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerState, EndpointSettings, HealthConfig, HostConfig, NetworkingConfig, PortBinding,
 };
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
@@ -20,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::confine::{self, Limits};
 use super::failure::{self, hinted, plain};
 use super::image::Image;
 use super::labels;
@@ -38,24 +38,6 @@ const PORT_TRIES: usize = 200;
 const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
 /// How long the first node's start may keep others waiting.
 const HEAD_START: Duration = Duration::from_millis(300);
-const MEGABYTE: i64 = 1024 * 1024;
-
-/// How much a node may take of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory in megabytes, with the page cache of its files.
-    pub memory_mb: u32,
-    /// Processes.
-    pub processes: u32,
-    /// Shared memory in megabytes.
-    pub shared_mb: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_mb: 512, processes: 512, shared_mb: 128 }
-    }
-}
 
 /// What a node's container is made from.
 #[derive(Debug)]
@@ -116,7 +98,7 @@ impl Plan<'_> {
         ContainerCreateBody {
             hostname: Some(self.node.to_string()),
             image: Some(self.image.to_owned()),
-            user: Some("postgres".to_owned()),
+            user: Some(confine::USER.to_owned()),
             entrypoint: Some(template::entrypoint()),
             cmd: Some(Vec::new()),
             env: Some(vec![format!("PGDATA={}", super::archive::DATA)]),
@@ -139,20 +121,11 @@ impl Plan<'_> {
     fn host_config(&self) -> HostConfig {
         let binding =
             PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.to_string()), host_port: Some(self.port.to_string()) };
-        let log = [("max-size", "5m"), ("max-file", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         HostConfig {
             network_mode: Some(network::name(self.owner)),
             port_bindings: Some(HashMap::from([(format!("{PORT}/tcp"), Some(vec![binding]))])),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            security_opt: Some(vec!["no-new-privileges".to_owned()]),
-            memory: Some(i64::from(self.limits.memory_mb) * MEGABYTE),
-            pids_limit: Some(i64::from(self.limits.processes)),
-            shm_size: Some(i64::from(self.limits.shared_mb) * MEGABYTE),
-            log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log.into()) }),
-            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
-            auto_remove: Some(false),
-            tmpfs: Some(template::instead_of_volumes(self.base)),
-            ..HostConfig::default()
+            tmpfs: Some(template::instead_of_volumes(&self.base.volumes)),
+            ..confine::host_config(self.limits)
         }
     }
 }

@@ -9,6 +9,7 @@ use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CommitContainerOptionsBuilder, CreateContainerOptionsBuilder};
 
 use super::archive::{self, Account, Pack};
+use super::confine;
 use super::connect::Engine;
 use super::failure::{self, plain};
 use super::image::{Image, version_number};
@@ -103,20 +104,13 @@ impl Maker<'_> {
     }
 
     fn container(&self) -> Result<ContainerCreateBody> {
-        let owner = serde_json::to_string(self.owner).map_err(|err| plain("make the template", err.to_string()))?;
         Ok(ContainerCreateBody {
             image: Some(self.base.id.clone()),
-            user: Some("postgres".to_owned()),
+            user: Some(confine::USER.to_owned()),
             entrypoint: Some(entrypoint()),
             cmd: Some(Vec::new()),
-            labels: Some(HashMap::from([(labels::MAKER.to_owned(), owner)])),
-            host_config: Some(HostConfig {
-                network_mode: Some("none".to_owned()),
-                cap_drop: Some(vec!["ALL".to_owned()]),
-                security_opt: Some(vec!["no-new-privileges".to_owned()]),
-                tmpfs: Some(instead_of_volumes(self.base)),
-                ..HostConfig::default()
-            }),
+            labels: Some(confine::maker(self.owner, "make the template")?),
+            host_config: Some(HostConfig { tmpfs: Some(instead_of_volumes(&self.base.volumes)), ..confine::alone() }),
             ..ContainerCreateBody::default()
         })
     }
@@ -161,7 +155,7 @@ impl Maker<'_> {
             (VERSION, version.to_owned()),
         ];
         let config = ContainerConfig {
-            user: Some("postgres".to_owned()),
+            user: Some(confine::USER.to_owned()),
             entrypoint: Some(entrypoint()),
             labels: Some(told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
             ..ContainerConfig::default()
@@ -185,8 +179,8 @@ pub(super) fn entrypoint() -> Vec<String> {
 
 /// Small empty mounts over the folders that the image declares as volumes: nothing uses them here, and without a mount
 /// each container would get a volume of its own.
-pub(super) fn instead_of_volumes(base: &Image) -> HashMap<String, String> {
-    base.volumes.iter().map(|folder| (folder.clone(), "size=64k".to_owned())).collect()
+pub(super) fn instead_of_volumes(volumes: &[String]) -> HashMap<String, String> {
+    volumes.iter().map(|folder| (folder.clone(), "size=64k".to_owned())).collect()
 }
 
 async fn find(docker: &Docker, hash: &str) -> Result<Option<Prepared>> {

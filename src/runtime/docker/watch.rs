@@ -1,4 +1,4 @@
-//! Watches the engine for one lab: its event stream becomes states, a ping each second tells whether it answers.
+//! Watches the engine for one lab: its event stream becomes states, a ping now and then tells whether it answers.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,8 +20,8 @@ use crate::model::cluster::NodeState;
 use crate::runtime::RuntimeEvent;
 
 /// How often the engine is asked whether it is there.
-const PING_EVERY: Duration = Duration::from_secs(1);
-/// How long it may take to answer; with the above a dead engine is noticed within two seconds.
+const PING_EVERY: Duration = Duration::from_millis(700);
+/// How long it may take to answer; with the above an engine that hangs is told of within two seconds, and shown by then.
 const PING_LIMIT: Duration = Duration::from_millis(900);
 /// How often a lost engine is tried.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
@@ -40,6 +40,13 @@ pub(super) struct Watch {
     followers: Followers,
 }
 
+/// Why nothing more is heard of the engine.
+struct Broken {
+    why: String,
+    /// It doesn't answer; else only its stream of events has ended.
+    is_lost: bool,
+}
+
 impl Watch {
     /// A watch that has not begun.
     pub(super) fn new(docker: Docker, lab: String, nodes: Nodes, tell: mpsc::Sender<RuntimeEvent>) -> Self {
@@ -55,7 +62,11 @@ impl Watch {
         loop {
             let broken = self.listen(&since).await;
             self.nodes.forget_given_up_jobs();
-            let mut told = false;
+            // A stream may end by itself, and the engine be there; after a lost ping there is nothing to ask first.
+            let mut told = broken.is_lost;
+            if told {
+                self.tell_lost(&broken.why, "a ping got no answer").await;
+            }
             let states = loop {
                 retry.tick().await;
                 since = now();
@@ -63,8 +74,7 @@ impl Watch {
                     Ok(states) => break states,
                     Err(why) if told => tracing::debug!(why, "the engine is still away"),
                     Err(why) => {
-                        tracing::warn!(broken, why, "the engine is away");
-                        self.send(RuntimeEvent::Engine(Some(broken.clone()))).await;
+                        self.tell_lost(&broken.why, &why).await;
                         told = true;
                     }
                 }
@@ -79,7 +89,7 @@ impl Watch {
     }
 
     /// Passes events on until the stream or the engine breaks; returns why.
-    async fn listen(&mut self, since: &str) -> String {
+    async fn listen(&mut self, since: &str) -> Broken {
         let mut filters = labels::filter(format!("{}={}", labels::LAB, self.lab));
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         filters.insert("event".to_owned(), ACTIONS.map(str::to_owned).to_vec());
@@ -89,11 +99,11 @@ impl Watch {
         let mut pings = Box::pin(ping_until_lost(docker.clone()));
         loop {
             tokio::select! {
-                why = &mut pings => return why,
+                why = &mut pings => return Broken { why, is_lost: true },
                 event = events.next() => match event {
                     Some(Ok(event)) => self.hear(event).await,
-                    Some(Err(err)) => return safe_text(&failure::reason(&err)),
-                    None => return "the engine ended its stream of events".to_owned(),
+                    Some(Err(err)) => return Broken { why: safe_text(&failure::reason(&err)), is_lost: false },
+                    None => return Broken { why: "the engine ended its stream of events".to_owned(), is_lost: false },
                 },
             }
         }
@@ -130,6 +140,11 @@ impl Watch {
         let listed = listed.map_err(|err| failure::reason(&err))?;
         let known = listed.into_iter().filter_map(read_summary);
         Ok(known.filter(|(name, id, _)| self.nodes.hear(name, id, "look") == Heard::Tell).collect())
+    }
+
+    async fn tell_lost(&self, broken: &str, why: &str) {
+        tracing::warn!(broken, why, "the engine is away");
+        self.send(RuntimeEvent::Engine(Some(broken.to_owned()))).await;
     }
 
     async fn send(&self, event: RuntimeEvent) {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::runtime::{Result, RuntimeError};
+use crate::runtime::{Result, RuntimeError, versions};
 
 /// What a lab needs beside each other in one folder.
 const NEEDED: [&str; 6] = ["postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "psql"];
@@ -30,6 +30,7 @@ pub struct Programs {
     folder: PathBuf,
     version: String,
     major: u32,
+    warning: Option<String>,
 }
 
 impl Programs {
@@ -74,9 +75,14 @@ impl Programs {
     pub fn major(&self) -> u32 {
         self.major
     }
+
+    /// Something a person should know: this version is newer than the tested ones.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
 }
 
-/// Looks into one folder and says in `seen` what is wrong with it, if anything.
+/// Looks into one folder and says in `seen` what is wrong with it, if anything. Too old a version is passed over.
 fn look(folder: &Path, seen: &mut Vec<String>) -> Option<Programs> {
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !folder.join(name).is_file()).collect();
     if missing.len() == NEEDED.len() {
@@ -93,8 +99,16 @@ fn look(folder: &Path, seen: &mut Vec<String>) -> Option<Programs> {
         seen.push(format!("{}: `postgres --version` says nothing useful", folder.display()));
         return None;
     };
-    seen.push(format!("{}: {version}", folder.display()));
-    Some(Programs { folder: folder.to_owned(), version, major })
+    match versions::judge(major) {
+        Ok(warning) => {
+            seen.push(format!("{}: {version}", folder.display()));
+            Some(Programs { folder: folder.to_owned(), version, major, warning })
+        }
+        Err(why) => {
+            seen.push(format!("{}: {why}", folder.display()));
+            None
+        }
+    }
 }
 
 /// Reads "postgres (PostgreSQL) 15.18 (Debian …)".
