@@ -189,7 +189,7 @@ impl Detector {
     }
 
     /// Whether a standby was well at its last probe and got what there is.
-    pub fn feeds(&self, standby: &NodeName) -> bool {
+    pub fn is_fed(&self, standby: &NodeName) -> bool {
         self.views.get(standby).is_some_and(|v| v.good.is_some() && v.refused.is_none() && !v.starves)
     }
 

@@ -136,7 +136,7 @@ fn is_back(model: &Model, waiting: &Handover) -> bool {
     let since = waiting.detected.unwrap_or(waiting.began);
     let Some(primary) = model.primary_node().filter(|p| p.answers() && p.is_primary_now()) else { return false };
     let over = match waiting.kind {
-        Kind::Failover(Cause::CutOff) => followers_of(model, &primary.name).any(|n| model.detector.feeds(&n.name)),
+        Kind::Failover(Cause::CutOff) => followers_of(model, &primary.name).any(|n| model.detector.is_fed(&n.name)),
         _ => model.detector.last_good(&primary.name) > Some(since),
     };
     over || revived(model, waiting)
