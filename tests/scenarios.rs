@@ -19,8 +19,8 @@ const LOSE: &[&str] = &["07-async-failover-loses", "22-the-old-primary-diverged"
 /// Lessons that quote logs, messages or views that a new version may change, and the first ones that anybody sees.
 const BOTH: &[&str] = &[
     "01-first-steps",
-    "06-stop-the-standby",
-    "08-sync-failover-loses-nothing",
+    "06-async-baseline",
+    "08-sync-blocks",
     "18-a-report-freezes-writes",
     "22-the-old-primary-diverged",
     "34-what-a-quiet-primary-hides",
