@@ -107,10 +107,6 @@ struct View {
     fed: Option<Stamp>,
     /// Whether it lacked something at the last probe.
     starves: bool,
-    /// Whether it was fed at all since this primary took office, or since somebody was repointed: one whose history has forked off
-    /// never is, and says nothing about the primary.
-    #[serde(default)]
-    follows: bool,
 }
 
 /// The detector.
@@ -132,7 +128,7 @@ impl Detector {
     /// Somebody is being repointed: what standbys lack meanwhile says nothing about the primary.
     pub fn forgive(&mut self, now: Stamp) {
         for view in self.views.values_mut() {
-            (view.fed, view.follows) = (Some(now), false);
+            view.fed = Some(now);
         }
     }
 
@@ -143,12 +139,12 @@ impl Detector {
         match probe {
             Probe::Refused(_) => view.refused = view.refused.or(Some(now)),
             Probe::Answered { role, wal, streams } => {
-                let moved = view.good.is_some() && *wal > view.wal;
                 (view.good, view.refused) = (Some(now), None);
+                let moved = *wal > view.wal;
                 view.wal = *wal;
                 let fed = *role == Role::Primary || moved || (*streams && *wal >= head);
                 view.fed = if fed { Some(now) } else { view.fed.or(Some(now)) };
-                (view.starves, view.follows) = (!fed, view.follows || fed);
+                view.starves = !fed;
             }
         }
     }
@@ -176,8 +172,7 @@ impl Detector {
         starved.is_some_and(|fed| now.ms_since(fed) >= timeout).then_some(Cause::CutOff)
     }
 
-    /// When the last of the followers got what there was, if all of them answer and none gets anything now. Those that can't follow
-    /// at all don't count.
+    /// When the last of the followers got what there was, if all of them answer and none gets anything now.
     fn starved(&self, now: Stamp, followers: &[NodeName]) -> Option<Stamp> {
         let timeout = self.auto.as_ref()?.timeout_ms;
         let lost = |n: &NodeName| {
@@ -185,8 +180,7 @@ impl Detector {
             let answers = view.good.is_some_and(|good| now.ms_since(good) < timeout) && view.refused.is_none();
             view.fed.filter(|_| answers && view.starves)
         };
-        let follows = |n: &&NodeName| self.views.get(*n).is_none_or(|view| view.follows || !view.starves);
-        followers.iter().filter(follows).map(lost).collect::<Option<Vec<Stamp>>>()?.into_iter().max()
+        followers.iter().map(lost).collect::<Option<Vec<Stamp>>>()?.into_iter().max()
     }
 
     /// The last good probe of a node.
@@ -293,30 +287,6 @@ mod tests {
             assert_eq!(cause, (step == 60).then_some(Cause::Silent), "{step}");
         }
         assert_eq!(detector.gives_up_in(late.plus_ms(1_000), &p, &[]), Some((Cause::Silent, 2_000)));
-    }
-
-    /// s2's history has forked off from that of p, its new primary: it never gets anything.
-    #[test]
-    fn who_cannot_follow_says_nothing_about_the_primary() {
-        let mut detector = Detector { auto: Some(AutoFailover::default()), ..Detector::default() };
-        let (p, followers) = (name("p"), [name("s1"), name("s2")]);
-        let mut heard = |ms, s1| {
-            let now = Stamp::default().plus_ms(ms);
-            for (node, wal, role) in
-                [("p", 1_000 + ms, Role::Primary), ("s1", s1, Role::Standby), ("s2", 1, Role::Standby)]
-            {
-                let probe = Probe::Answered { role, wal: Lsn(wal), streams: node != "s2" };
-                detector.probed(now, &name(node), &probe, Some(&p));
-            }
-            (detector.judge(now, &p, &followers[1..]), detector.judge(now, &p, &followers))
-        };
-        for step in 0..=50 {
-            assert_eq!(heard(step * 100, 1_000 + step * 100), (None, None), "{step}");
-        }
-        for step in 51..80 {
-            assert_eq!(heard(step * 100, 6_000), (None, None), "{step}");
-        }
-        assert_eq!(heard(8_000, 6_000), (None, Some(Cause::CutOff)), "s1 was fed, and is no more");
     }
 
     /// p goes on, s1 and s2 get nothing more, s2 a little longer than s1: what counts down, and that it keeps its word.
