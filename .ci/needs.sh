@@ -18,9 +18,12 @@ fi
 engine() { docker version >/dev/null 2>&1; }
 if command -v dockerd >/dev/null 2>&1 && root && ! engine; then
     echo "The Docker engine doesn't answer: starting it"
+    # One that was killed leaves its number behind, which may be another process's by now: the new one would not start.
+    pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid
+    pgrep -x containerd >/dev/null || rm -f /var/run/docker/containerd/containerd.pid
     log=$(mktemp)
     setsid dockerd >"$log" 2>&1 </dev/null &
-    for _ in $(seq 60); do
+    for _ in $(seq 120); do
         if engine; then break; fi
         sleep 0.5
     done
