@@ -8,7 +8,8 @@
 //!   no end of a connection is passed on either. New connections are accepted and left unanswered while either direction is
 //!   cut. At the heal everything goes on where it was: no byte of a living connection is lost or reordered, as with a network
 //!   that drops packets until TCP's retransmission gets through.
-//! - `refuse`: open connections are reset, new ones as soon as they have come.
+//! - `refuse`: open connections are reset, new ones as soon as they have come. A half that is a socket file knows no reset: it
+//!   is closed.
 //! - `slow`: every byte of a direction comes so much later, give or take the jitter, in order; a new connection waits for one
 //!   round trip more, as TCP's handshake would.
 //! - `rate`: so many bytes a second in a direction, over all connections.

@@ -1,7 +1,7 @@
 //! How a relay reaches its upstream. Knows addresses, not who is there.
 //!
-//! Over a socket file where the upstream has one on this machine: half of a hop over TCP on the loopback costs more than all
-//! of one there (bench `relay`), so the link with its relay costs about what one without costs. The server calls such a connection local.
+//! Over a socket file where the upstream has one on this machine: it costs less than TCP on the loopback (docs/architecture.md has
+//! figures). The server calls such a connection local.
 
 use std::io;
 use std::net::SocketAddr;
