@@ -428,17 +428,23 @@ async fn strangers_survive(lab: &mut Lab, image: &docker::Image) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_engine_is_told_and_states_are_fresh_afterwards() {
-    let Some((engine, image)) = ground_or_skip(17).await else { return };
+/// A lab whose p runs, and the way to its engine.
+async fn behind_a_way(engine: &Engine, image: &docker::Image) -> (Lab, Way, NodeName) {
     let mut way = Way::new(engine.socket());
     way.open(true);
     let through = Engine::at(&way.socket()).await.expect("the engine behind the way");
-    let mut lab = Lab::new(&engine, &image, &through);
+    let mut lab = Lab::new(engine, image, &through);
     let p = name("p");
     lab.prepare().await;
     lab.up(&p).await;
     lab.until_state(&p, NodeState::Running).await;
+    (lab, way, p)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_engine_is_told_and_states_are_fresh_afterwards() {
+    let Some((engine, image)) = ground_or_skip(17).await else { return };
+    let (mut lab, mut way, p) = behind_a_way(&engine, &image).await;
     let away = |event: &RuntimeEvent| matches!(event, RuntimeEvent::Engine(Some(_)));
     for answers in [true, false] {
         let cut = Instant::now();
@@ -489,14 +495,7 @@ async fn the_image_of_18_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_hangs_is_told_in_time() {
     let Some((engine, image)) = ground_or_skip(18).await else { return };
-    let mut way = Way::new(engine.socket());
-    way.open(true);
-    let through = Engine::at(&way.socket()).await.expect("the engine behind the way");
-    let mut lab = Lab::new(&engine, &image, &through);
-    let p = name("p");
-    lab.prepare().await;
-    lab.up(&p).await;
-    lab.until_state(&p, NodeState::Running).await;
+    let (mut lab, mut way, p) = behind_a_way(&engine, &image).await;
     for _ in 0..3 {
         way.hang();
         let hung = Instant::now();
