@@ -150,8 +150,7 @@ async fn a_laggard_is_promoted_with_a_warning<R: Runtime>(mut stage: Stage<R>) {
     told(&mut stage, "s2 can't follow s1").await;
     let only = all.parse::<u64>().unwrap() - stage.psql("s1", ROWS).await.parse::<u64>().unwrap();
     assert!(only >= 100, "s1 was cut off while 200 writes were made, and lacks only {only}");
-    stage.command("resume").await;
-    writes_go_on(&mut stage, 50).await;
+    nobody_takes_over_from_one_that_is_well(&mut stage).await;
     // One that is ahead of the promoted one comes back by a rewind.
     stage.command("rejoin s2").await;
     assert_eq!((how(stage.model()).road, how(stage.model()).only.as_ref().map(count)), (Road::Rewound, Ok(only)));
@@ -159,6 +158,18 @@ async fn a_laggard_is_promoted_with_a_warning<R: Runtime>(mut stage: Stage<R>) {
     refused(&mut stage, "rejoin s2", "is a healthy standby").await;
     refused(&mut stage, "rejoin s1", "is the primary, and the only one").await;
     stage.close().await;
+}
+
+/// s1's only follower gets nothing, for several timeouts of the detector: that is its own fault, not s1's.
+async fn nobody_takes_over_from_one_that_is_well<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("auto-failover on timeout 500ms no-fence").await;
+    stage.command("resume").await;
+    writes_go_on(stage, 50).await;
+    let (from, handovers) = (stage.model().now, stage.model().handovers.len());
+    stage.until_so("four timeouts", |m| m.now.ms_since(from) > 2_000).await;
+    writes_go_on(stage, 50).await;
+    assert_eq!(stage.model().handovers.len(), handovers, "{}", stage.journal());
+    stage.command("auto-failover off").await;
 }
 
 /// p is cut off with writes of its own, dies, and s1 takes its place; how many rows only p has.

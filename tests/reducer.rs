@@ -609,14 +609,7 @@ fn a_disk_that_fills_holds_the_writer_until_there_is_room() {
 #[test]
 fn slots_in_danger_are_told_once() {
     let mut lab = Lab::live(None);
-    let slot = |status: &str, kept: i64| SlotRow {
-        name: "s1".into(),
-        active: false,
-        restart: Some(Lsn(1)),
-        wal_status: Some(status.into()),
-        kept_bytes: Some(kept),
-        safe_bytes: Some(10),
-    };
+    let slot = |status, kept| slot("s1", status, kept);
     let see = |lab: &mut Lab, row: SlotRow| {
         let mut sample = primary("", &[("s2", "async", 100)], 0);
         sample.slots = vec![row];
@@ -863,6 +856,46 @@ fn a_cut_off_primary_is_back_when_a_standby_hears_it() {
     probe(&mut lab, 310, 310);
     assert!(acts(&asked_s2(&mut lab, id)).is_empty());
     assert_eq!(lab.last_words(), "p is back: no failover");
+}
+
+/// Standbys that get nothing make p cut off, but not where each could get nothing from a healthy p either.
+#[test]
+fn who_cannot_follow_says_nothing_about_the_primary() {
+    for (forked, lost, fails_over) in [(false, false, true), (true, false, false), (false, true, false)] {
+        let mut lab = watched("", "auto-failover on timeout 300ms no-fence");
+        if forked {
+            let text = "new timeline 2 forked off current database system timeline 1 before current recovery point 0/1";
+            for standby in ["s1", "s2"] {
+                let line = LogLine { severity: "LOG".into(), text: text.into() };
+                lab.msg(Msg::Observed(Observation::Node(name(standby), Look::Log(vec![line]))));
+            }
+        }
+        if lost {
+            let mut sample = primary("", &[], 0);
+            sample.slots = ["s1", "s2"].map(|standby| slot(standby, "lost", 0)).into();
+            lab.see("p", sample);
+        }
+        for step in 0..10 {
+            lab.wait_ms(50);
+            for (node, role, wal) in
+                [("p", Role::Primary, 200 + step), ("s1", Role::Standby, 100), ("s2", Role::Standby, 100)]
+            {
+                lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(wal), streams: false }));
+            }
+        }
+        assert_eq!(lab.said("p answers, but every standby has lost it"), fails_over, "{forked} {lost}");
+    }
+}
+
+fn slot(standby: &str, status: &str, kept: i64) -> SlotRow {
+    SlotRow {
+        name: standby.into(),
+        active: false,
+        restart: Some(Lsn(1)),
+        wal_status: Some(status.into()),
+        kept_bytes: Some(kept),
+        safe_bytes: Some(10),
+    }
 }
 
 /// What would be thrown away is told while it is there; where there is nothing, nothing is.

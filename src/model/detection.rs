@@ -109,12 +109,18 @@ impl Model {
         self.countdowns().iter().filter(|c| about(c)).find_map(Countdown::left_ms)
     }
 
+    /// The standbys that say by what they lack whether this primary is cut off. One whose history has forked off, or whose slot is
+    /// lost, gets nothing from a healthy primary either.
+    pub fn witnesses(&self, primary: &NodeName) -> Vec<NodeName> {
+        let follows = |n: &&Node| n.role() == Some(Role::Standby) && n.upstream.as_ref() == Some(primary);
+        let could = |n: &&Node| !n.forked_told && !self.slot_of(n).is_some_and(|s| s.is_lost());
+        self.nodes.iter().filter(follows).filter(could).map(|n| n.name.clone()).collect()
+    }
+
     /// How long until the failure detector takes the primary for dead, and why it will.
     pub fn fails_over_in(&self) -> Option<(Cause, u64)> {
         let primary = self.primary.as_ref().filter(|_| self.handover().is_none())?;
-        let follows = |n: &&Node| n.role() == Some(Role::Standby) && n.upstream.as_ref() == Some(primary);
-        let followers: Vec<NodeName> = self.nodes.iter().filter(follows).map(|n| n.name.clone()).collect();
-        self.detector.gives_up_in(self.now, primary, &followers)
+        self.detector.gives_up_in(self.now, primary, &self.witnesses(primary))
     }
 
     /// When the primary gives up on the silent standby that commits wait for.

@@ -23,9 +23,14 @@ impl Slot {
         matches!(self.row.wal_status.as_deref(), Some("unreserved" | "lost"))
     }
 
+    /// Whether nobody can stream from it any more.
+    pub fn is_lost(&self) -> bool {
+        self.row.wal_status.as_deref() == Some("lost")
+    }
+
     /// Bytes kept; None where it keeps nothing, or can't any more.
     pub fn kept(&self) -> Option<u64> {
-        self.row.kept_bytes.map(|b| b.max(0).unsigned_abs()).filter(|_| self.row.wal_status.as_deref() != Some("lost"))
+        self.row.kept_bytes.map(|b| b.max(0).unsigned_abs()).filter(|_| !self.is_lost())
     }
 }
 

@@ -43,8 +43,8 @@ pub fn watch(model: &mut Model) -> Vec<Effect> {
     if busy || repoints {
         model.detector.forgive(now);
     }
-    let followers: Vec<NodeName> = followers_of(model, &primary).map(|n| n.name.clone()).collect();
-    let Some(cause) = model.detector.judge(now, &primary, &followers) else { return Vec::new() };
+    let witnesses = model.witnesses(&primary);
+    let Some(cause) = model.detector.judge(now, &primary, &witnesses) else { return Vec::new() };
     let failed = |h: &Handover| {
         h.failed.is_some()
             && !h.called_off

@@ -214,7 +214,7 @@ pub fn slot(on: &NodeName, slot: &str, status: &str) -> (Tone, String) {
         ),
         "lost" => (
             Tone::Bad,
-            format!("{is}: WAL that {slot} needs is gone for good; `remove {slot}`, then `add {slot}` makes it anew"),
+            format!("{is}: {slot} can't stream from {on} any more; `remove {slot}`, then `add {slot}` makes it anew"),
         ),
         _ => (Tone::Plain, is),
     }
