@@ -15,7 +15,7 @@ use replab::model::{Model, Stamp};
 use replab::runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
-use super::faults::{Fault, Mode, Shown, Sight, Strike, fault, mode};
+use super::faults::{Fault, HEAL, Mode, Shown, Sight, Strike, fault, mode};
 use crate::common::house::Ground;
 use crate::common::stage::Stage;
 use crate::common::way::Way;
@@ -143,11 +143,25 @@ impl On<'_> {
         };
         println!("{cell:?}");
         assert_eq!(sight, self.row.sights[index], "{}, {}: {cell:#?}", self.row.key, mode.name);
-        assert!(!cell.said.is_empty(), "the lab said nothing of it");
+        self.said_what_is_so(&cell, mode);
         let log = &stage.model().fault_log;
         assert!(log.iter().any(|span| span.from >= began), "no fault for the report: {log:#?}");
         stage.close().await;
         cell
+    }
+
+    /// What had to be said was said; and of commits that wait, only where some can.
+    fn said_what_is_so(&self, cell: &Cell, mode: &Mode) {
+        let said = |words: &str| cell.said.iter().any(|text| text.contains(words));
+        for words in self.row.says {
+            assert!(said(words), "{}, {}: \"{words}\" isn't said: {:#?}", cell.fault, mode.name, cell.said);
+        }
+        let waits = said("wait for a synchronous standby");
+        assert!(mode.promises || !waits, "{}, {}: {:#?}", cell.fault, mode.name, cell.said);
+        // Of a primary that is frozen or away itself nothing can be known.
+        let known = self.row.mend == HEAL || self.row.loses;
+        let must = known && mode.promises && matches!(cell.sight, Sight::Waits | Sight::Pauses);
+        assert!(waits || !must, "{}, {}: {:#?}", cell.fault, mode.name, cell.said);
     }
 
     /// The mode is in force, and the lab is well.

@@ -79,6 +79,8 @@ pub struct Fault {
     pub name: &'static str,
     pub strike: Strike,
     pub shown: Shown,
+    /// What the lab must say of it, in every mode; numbers left out.
+    pub says: &'static [&'static str],
     pub mend: &'static [&'static str],
     /// What the clients see under async, FIRST, ANY and local, in the order of [`MODES`].
     pub sights: [Sight; 4],
@@ -91,26 +93,41 @@ use Sight::{ComesBack, Ends, GoesOn, Pauses, Waits};
 const FAILOVER: &[&str] = &["failover", "rejoin p"];
 /// p answers still, but for its links.
 const FAILOVER_AND_HEAL: &[&str] = &["failover", "heal", "rejoin p"];
-const HEAL: &[&str] = &["heal"];
+const SILENT: &str = "s1 has not answered p for … s; PostgreSQL still calls it \"streaming\"";
+/// Undone by the verb that undoes every fault; the primary itself was well all the while.
+pub const HEAL: &[&str] = &["heal"];
 
-const fn of_links(key: &'static str, name: &'static str, cut: &'static [&'static str]) -> Fault {
+const fn of_links(
+    key: &'static str,
+    name: &'static str,
+    cut: &'static [&'static str],
+    says: &'static [&'static str],
+) -> Fault {
     Fault {
         key,
         name,
         strike: Strike::Commands(cut),
         shown: Shown::Holds("link(s1) = last-known"),
+        says,
         mend: HEAL,
         sights: [GoesOn, Pauses, GoesOn, GoesOn],
         loses: false,
     }
 }
 
-const fn of_primary(key: &'static str, name: &'static str, strike: &'static [&'static str], sight: Sight) -> Fault {
+const fn of_primary(
+    key: &'static str,
+    name: &'static str,
+    strike: &'static [&'static str],
+    sight: Sight,
+    says: &'static [&'static str],
+) -> Fault {
     Fault {
         key,
         name,
         strike: Strike::Commands(strike),
         shown: Shown::Holds("link(s1) = last-known"),
+        says,
         mend: FAILOVER,
         sights: [sight; 4],
         loses: false,
@@ -120,35 +137,79 @@ const fn of_primary(key: &'static str, name: &'static str, strike: &'static [&'s
 pub const FAULTS: &[Fault] = &[
     Fault {
         shown: Shown::Holds("state(p) = down"),
-        ..of_primary("kill-primary", "The primary is killed", &["kill p"], Ends)
+        ..of_primary(
+            "kill-primary",
+            "The primary is killed",
+            &["kill p"],
+            Ends,
+            &["p is killed: nobody accepts writes until"],
+        )
     },
     Fault {
         shown: Shown::Holds("state(p) = frozen"),
-        ..of_primary("freeze-primary", "The primary is frozen", &["freeze p"], Waits)
+        ..of_primary(
+            "freeze-primary",
+            "The primary is frozen",
+            &["freeze p"],
+            Waits,
+            &["p is frozen: connected but silent"],
+        )
     },
     Fault {
         mend: FAILOVER_AND_HEAL,
-        ..of_primary("cut-primary", "The primary is cut off from everybody, its clients too", &["isolate p"], Waits)
+        ..of_primary(
+            "cut-primary",
+            "The primary is cut off from everybody, its clients too",
+            &["isolate p"],
+            Waits,
+            &["every link of p is cut, silently", SILENT],
+        )
     },
     Fault {
         shown: Shown::Holds("state(s1) = down"),
         sights: [GoesOn; 4],
-        ..of_links("kill-standby", "A standby is killed", &["kill s1"])
+        ..of_links(
+            "kill-standby",
+            "A standby is killed",
+            &["kill s1"],
+            &["s1 is killed: its connections closed at once", "s1 is not connected to p any more"],
+        )
     },
-    of_links("freeze-standby", "A standby is frozen", &["freeze s1"]),
-    of_links("cut-standby", "A standby is cut off", &["cut p s1"]),
+    of_links(
+        "freeze-standby",
+        "A standby is frozen",
+        &["freeze s1"],
+        &["s1 is frozen: connected but silent", "s1 is silent, and on p PostgreSQL still calls it \"streaming\""],
+    ),
+    of_links(
+        "cut-standby",
+        "A standby is cut off",
+        &["cut p s1"],
+        &["the link between p and s1 is cut, silently", SILENT],
+    ),
     Fault {
         mend: FAILOVER_AND_HEAL,
         sights: [GoesOn, Waits, Waits, GoesOn],
         loses: true,
-        ..of_links("cut-group", "The primary and its clients are cut off from both standbys", &["cut p | s1 s2"])
+        ..of_links(
+            "cut-group",
+            "The primary and its clients are cut off from both standbys",
+            &["cut p | s1 s2"],
+            &["every link between p and s1, s2 is cut, silently", SILENT],
+        )
     },
-    of_links("cut-one-way", "A standby hears, and isn't heard", &["cut s1 -> p"]),
+    of_links(
+        "cut-one-way",
+        "A standby hears, and isn't heard",
+        &["cut s1 -> p"],
+        &["p hears nothing from s1, and s1 still hears p", SILENT],
+    ),
     Fault {
         key: "kill-backend",
         name: "One backend of the primary is killed",
         strike: Strike::Backend,
         shown: Shown::Said("a server process of p was killed"),
+        says: &["a server process of p was killed: PostgreSQL ends all its sessions and recovers"],
         mend: &[],
         sights: [ComesBack; 4],
         loses: false,
@@ -158,6 +219,7 @@ pub const FAULTS: &[Fault] = &[
         name: "A standby's slot is lost",
         strike: Strike::Slot,
         shown: Shown::Holds("slot_status(s1) = lost"),
+        says: &["s1 is not connected to p any more", "the slot s1 on p is lost"],
         mend: &["remove s1", "add s1"],
         sights: [GoesOn; 4],
         loses: false,
@@ -167,6 +229,7 @@ pub const FAULTS: &[Fault] = &[
         name: "Replay is paused on a standby",
         strike: Strike::Commands(&["replay pause s1"]),
         shown: Shown::Holds("replay_paused(s1) = yes"),
+        says: &["replay on s1 is paused: it receives and flushes, but shows nothing new"],
         mend: HEAL,
         sights: [GoesOn; 4],
         loses: false,
@@ -176,6 +239,7 @@ pub const FAULTS: &[Fault] = &[
         name: "The engine stops answering",
         strike: Strike::Engine,
         shown: Shown::Engine,
+        says: &["the engine stopped answering", "what is shown is the last known"],
         mend: &[],
         sights: [GoesOn; 4],
         loses: false,

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 Written by a test run (`cargo test --release --test full`; see [testing.md](testing.md)). Each cell is a lab of its own: a primary `p`, two
 standbys, four clients that write 200 rows a second in all, `wal_sender_timeout = wal_receiver_timeout = 3s` (PostgreSQL's default is 60
 s). After the fault is mended all nodes are read. Asserted in every cell: what the lab calls lost is what a plain `psql` count misses, the
-verdict is sound, nothing hangs. All must be well again within 10 s; cells that took longer are named in
+verdict is sound, the lab says what it must, nothing hangs. All must be well again within 10 s; cells that took longer are named in
 [full-set.md](full-set.md) and mean a busy machine, or a fault of the lab.
 
 Columns: what the clients saw until the fault was mended, and the longest time without an acknowledgement meanwhile; writes that got no
