@@ -297,6 +297,41 @@ fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
     }
 }
 
+/// A disk of 64 MB of this test's own holds what the lab would make.
+#[test]
+fn a_nearly_full_disk_is_refused_before_anything_is_made() {
+    if !Ground::Process.is_there() || !may_mount() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=64m none \"$1\"; shift; \"$@\"; code=$?; find \"$XDG_STATE_HOME\" -mindepth 3 >&2; exit $code";
+    let out = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .args([env!("CARGO_BIN_EXE_replab"), "up", "--headless", "--runtime", "process"])
+        .env("XDG_STATE_HOME", folder.path().join("state"))
+        .env("XDG_CACHE_HOME", folder.path().join("cache"))
+        .stdin(Stdio::null())
+        .output();
+    let out = said(&out.unwrap());
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    let (told, left) = out.err.split_once("removes old labs and templates").expect(&out.err);
+    for part in ["only 6", "MB are free at", "free at least 536 MB there"] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert_eq!(left.trim(), "", "something was made");
+}
+
+/// Whether a file system can be mounted here, which only root can; says so when not, and fails where `CI` is true.
+fn may_mount() -> bool {
+    let may = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
+    assert!(may || std::env::var("CI").as_deref() != Ok("true"), "nothing can be mounted on CI");
+    if !may {
+        eprintln!("skipped: nothing can be mounted (that needs root)");
+    }
+    may
+}
+
 /// What can't be looked at isn't called clean.
 #[test]
 fn clean_says_when_the_engine_was_not_looked_at() {
