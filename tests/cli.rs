@@ -123,6 +123,45 @@ const REPORT_KEYS: [&str; 22] = [
     "error",
 ];
 
+/// `--runtime auto`: the image that is here; else it is pulled, then built; else the programs; else what was tried.
+#[test]
+fn a_place_is_looked_for_in_one_order() {
+    let engine = EmptyEngine::start();
+    let empty = format!("unix://{}", engine.socket().display());
+    let in_order = |text: &str, parts: &[&str]| {
+        let mut rest = text;
+        for part in parts {
+            rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part}, or not at its place, in\n{text}")).1;
+        }
+    };
+    let none = ["up", "--headless", "--image", "replab/none:18", "--pg-bin", "/nonexistent"];
+    let out = replab(&none, |command| _ = command.env("DOCKER_HOST", &empty));
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    in_order(&out.err, &["pulling it", "docker: ", "process: "]);
+    let play = |house: &House, options: &[&str], host: Option<&str>| {
+        let lesson = short_lesson(house, "acked >= 20");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
+        command.envs(house.env()).args(["play", &lesson, "--json"]).args(options);
+        host.map(|host| command.env("DOCKER_HOST", host));
+        let out = said(&command.stdin(Stdio::null()).output().unwrap());
+        assert_eq!(out.code, 0, "{}{}", out.out, out.err);
+        let report: serde_json::Value = serde_json::from_str(&out.out).expect("JSON alone");
+        (report["runtime"].as_str().unwrap().to_owned(), out.err)
+    };
+    if let Some(house) = House::on(Ground::Process) {
+        let (runtime, err) = play(&house, &["--image", "replab/none:18"], Some(&empty));
+        in_order(&err, &["pulling it", "docker: ", "using the programs in"]);
+        assert_eq!(runtime, "process");
+        let (runtime, err) = play(&house, &[], Some("unix:///nonexistent"));
+        in_order(&err, &["docker: ", "using the programs in"]);
+        assert_eq!(runtime, "process");
+    }
+    if let Some(house) = House::on(Ground::Docker(18)) {
+        let (runtime, err) = play(&house, &["--image", "replab/postgres:18"], None);
+        assert!(runtime == "docker" && !err.contains("pulling"), "{runtime}: {err}");
+    }
+}
+
 /// The cluster is what the file says, and the lab goes when it is told to end.
 #[test]
 fn a_topology_comes_from_a_file() {
