@@ -114,6 +114,8 @@ fn judge(bench: &mut Bench, case: &str, goals: &Goals, figures: &[Vec<f64>; 3], 
         let kept = calm(limit, ours);
         let left_out = ours.len() - kept.len();
         bench.tell(case, &format!("{left_out} rounds left out of the next: the machine itself stalled in them"));
+        let all = Spread::of(ours);
+        bench.tell(case, &format!("with them it would be {:.2}", all.max / all.min));
         let ours = Spread::of(&kept);
         bench.goal(&case_of("slowest to fastest"), ours.max / ours.min, Goal::AtMost(1.5));
     }
