@@ -1,14 +1,14 @@
 //! The reducer, driven by messages alone: what the model says after them, and what it wants done.
 
 use replab::model::cluster::{
-    LogLine, Look, NodeSettings, NodeState, Observation, Role, Sample, SenderRow, SlotRow, WaitingCommit,
+    LogLine, Look, NodeSettings, NodeState, Observation, ReceiverRow, Role, Sample, SenderRow, SlotRow, WaitingCommit,
 };
 use replab::model::detector::Probe;
 use replab::model::election::Answer;
 use replab::model::ledger::{Ack, IdRange, Ids};
 use replab::model::msg::{
-    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, Taken, Topology, WriterPlan,
-    WriterPulse,
+    Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, SqlResult, Taken, Topology,
+    WriterPlan, WriterPulse,
 };
 use replab::model::standing::Link;
 use replab::model::verdict::{NodeReading, Reading};
@@ -119,7 +119,14 @@ fn sample(role: Role, wal: u64) -> Sample {
 }
 
 fn standby(wal: u64) -> Sample {
-    sample(Role::Standby, wal)
+    let receiver = ReceiverRow {
+        status: "streaming".into(),
+        sender: String::new(),
+        slot: None,
+        received_tli: Some(1),
+        last_msg_age_us: None,
+    };
+    Sample { receiver: Some(receiver), ..sample(Role::Standby, wal) }
 }
 
 /// A primary at 100 with these standbys: name, sync_state, replayed.
@@ -219,6 +226,59 @@ fn what_is_known_of_a_dead_primary_stays_and_ages() {
     assert!(matches!(lab.model.ladder()[0].link, Link::LastKnown { ms, .. } if ms >= 3_000));
     assert!(lab.model.rule_in_words().contains("p is down"));
     assert!(!lab.said("has not answered"), "the standbys are well");
+    // s1 was connected and knows that it isn't any more; s2 still takes itself to be.
+    lab.see("s1", sample(Role::Standby, 100));
+    lab.see("s2", standby(100));
+    let links: Vec<Link> = lab.model.ladder().into_iter().map(|rung| rung.link).collect();
+    assert!(matches!(links[..], [Link::Disconnected, Link::LastKnown { .. }]), "{links:?}");
+    assert!(!lab.said("not connected to p any more"), "that p is dead is said");
+}
+
+/// A throttle holds up what a standby is to confirm: that it still owes it says nothing.
+#[test]
+fn throttled_is_not_silent() {
+    let mut lab = Lab::live(None);
+    lab.wait_ms(2_000);
+    let mut owes = primary("", &[("s1", "async", 60), ("s2", "async", 100)], 0);
+    owes.senders[0].reply_age_us = Some(2_000_000);
+    for (command, silent) in [("throttle p s1 50kB/s", false), ("heal p s1", true)] {
+        lab.say(command);
+        lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+        lab.see("p", owes.clone());
+        assert_eq!(matches!(lab.model.ladder()[0].link, Link::LastKnown { .. }), silent, "{command}");
+    }
+}
+
+#[test]
+fn a_rule_that_nobody_is_left_for_is_said_to_be_gone() {
+    for (rule, names, told) in [
+        ("FIRST 1 (s2)", "", "the rule FIRST 1 (s2) names nobody else and is gone: commits wait for no standby"),
+        ("", "", "there is no synchronous rule"),
+        ("ANY 1 (s1, s2)", "ANY 1 (s1)", "the rule came along: ANY 1 (s1)"),
+    ] {
+        let mut lab = Lab::live(None);
+        lab.see("p", primary(rule, &[("s1", "async", 100), ("s2", "sync", 100)], 0));
+        lab.say("switchover s2");
+        let id = lab.model.next_op - 1;
+        lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s2"))));
+        let taken = Taken { timeline: 2, fork: None, names: names.into(), missed: vec![], followed: vec![] };
+        lab.done(id, Ok(Happened::HandedOver(taken)));
+        assert!(lab.said(told), "{rule}: {}", lab.last_words());
+    }
+}
+
+/// A single value is what was asked for; "SELECT 1" would look like the answer to another question.
+#[test]
+fn an_answer_of_one_value_is_told() {
+    let mut lab = Lab::live(None);
+    for (rows, told) in
+        [(vec![vec![Some("42".to_owned())]], "s2: 42"), (vec![vec![None]], "s2: NULL"), (vec![], "s2: SELECT n")]
+    {
+        lab.say("sql s2 SELECT 41 + 1");
+        let result = SqlResult { columns: vec!["n".into()], rows, tag: "SELECT n".into(), ..SqlResult::default() };
+        lab.done(lab.model.next_op - 1, Ok(Happened::Sql(result)));
+        assert_eq!(lab.last_words(), told);
+    }
 }
 
 #[test]
@@ -287,6 +347,12 @@ fn a_standby_that_is_ahead_of_its_new_upstream_is_called_out_once() {
     }
     let told = lab.model.journal.entries().filter(|e| e.text.starts_with("s1 can't follow s2"));
     assert_eq!(told.count(), 1);
+    // What its upstream says of it, again and again, is no following, and places in two histories can't be compared.
+    lab.see("s2", primary("", &[("s1", "async", 60)], 0));
+    let rung = lab.model.ladder().into_iter().find(|rung| rung.name.as_str() == "s1").unwrap();
+    assert_eq!((rung.link, rung.behind, rung.lag_us), (Link::Forked, None, None));
+    lab.say("follow s1 s2");
+    assert!(!lab.said("s1 streams from s2"));
 }
 
 /// It told the guests who knocked meanwhile something else, and no server process was killed.

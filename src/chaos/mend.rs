@@ -111,6 +111,7 @@ fn word(model: &Model, node: &Node) -> String {
         Link::Connected(state) => state,
         Link::LastKnown { state, ms } => format!("last known as {state} {ms} ms ago"),
         Link::Disconnected => "disconnected".to_owned(),
+        Link::Forked => "forked".to_owned(),
         Link::Unseen => "never seen".to_owned(),
     }
 }

@@ -103,8 +103,9 @@ impl Model {
                     || [to.node(), from.node()] == [Some(&c.by), Some(&c.on)]
             }
             Fault::Isolated(end) => end.node().is_some_and(|n| [&c.by, &c.on].contains(&n)),
-            Fault::Frozen(n) | Fault::Down(n) => &c.on == n,
-            Fault::Link(_) | Fault::ReplayPaused(_) | Fault::Rival(_) => false,
+            Fault::Frozen(n) => &c.on == n,
+            // A server that dies is noticed at once, but for those behind another fault, which tells its own time.
+            Fault::Down(_) | Fault::Link(_) | Fault::ReplayPaused(_) | Fault::Rival(_) => false,
         };
         self.countdowns().iter().filter(|c| about(c)).find_map(Countdown::left_ms)
     }

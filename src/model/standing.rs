@@ -2,6 +2,7 @@
 //! are different things, idle isn't lag, and old figures carry their age. Derived from samples; keeps nothing.
 
 use super::cluster::{NodeState, Role, SenderRow};
+use super::links::Lane;
 use super::sync_rule::{self, Standing};
 use super::{Lsn, Model, Node, NodeName, Stage};
 
@@ -24,8 +25,10 @@ pub enum Link {
         /// Age of the knowledge.
         ms: u64,
     },
-    /// The upstream answers and doesn't list it.
+    /// The upstream answers and doesn't list it, or it says itself that its connection is gone.
     Disconnected,
+    /// Its history has parted from its upstream's: it connects again and again, and can't follow.
+    Forked,
     /// Nothing was ever seen of it.
     Unseen,
 }
@@ -86,7 +89,8 @@ impl Model {
         // What isn't connected has no row upstream; its own word on what it has is the best there is.
         let own = node.sample.as_ref().map_or([None; 4], |s| [None, None, s.flushed, s.replayed]);
         let steps = row.filter(|_| connected).map_or(own, |r| [r.sent, r.write, r.flush, r.replay]);
-        let behind = wal.zip(steps[3]).map(|(wal, replay)| wal.bytes_ahead_of(replay));
+        // Places in two histories can't be compared.
+        let behind = wal.zip(steps[3]).filter(|_| link != Link::Forked).map(|(w, replay)| w.bytes_ahead_of(replay));
         let fresh = matches!(link, Link::Connected(_));
         Rung {
             name: node.name.clone(),
@@ -108,6 +112,8 @@ impl Model {
         let Some(seen) = upstream.seen else { return Link::Unseen };
         let last_known = |row: &SenderRow, ms: u64| Link::LastKnown { state: row.state.clone(), ms };
         match row {
+            _ if node.forked_told && node.state == NodeState::Running => Link::Forked,
+            Some(_) if !upstream.answers() && has_lost(node, seen) => Link::Disconnected,
             Some(row) if !upstream.answers() => last_known(row, self.now.ms_since(seen)),
             Some(row) if node.state == NodeState::Frozen => last_known(row, self.now.ms_since(node.state_since)),
             // One that is only starting to stream has nothing to reply to yet.
@@ -125,13 +131,12 @@ impl Model {
         let Some(age) = row.reply_age_us else { return false };
         let owes = upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal));
         let age = age.saturating_sub(self.under_way_us(upstream, row));
-        age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream))
+        age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream, row))
     }
 
     /// What the lab itself delays on that link: slow isn't silent.
     fn under_way_us(&self, upstream: &Node, row: &SenderRow) -> i64 {
-        let Some(node) = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(&row.name)) else { return 0 };
-        let lanes = [self.links.between(&upstream.name, &node.name), self.links.between(&node.name, &upstream.name)];
+        let lanes = self.lanes(upstream, row);
         lanes.iter().filter_map(|lane| lane.slow).map(|slow| (slow.delay_us + slow.jitter_us) as i64).sum()
     }
 
@@ -141,9 +146,18 @@ impl Model {
         if interval == 0 { i64::MAX } else { (interval as i64 + 1_000) * 1_000 }
     }
 
-    /// How old a standby's last reply may be while it owes one.
-    fn silent_after_us(&self, upstream: &Node) -> i64 {
-        if self.beats_at(upstream) { SILENT_US } else { Self::reply_due_us(upstream) }
+    /// How old a standby's last reply may be while it owes one. What it is to confirm may be on its way for any time behind a throttle.
+    fn silent_after_us(&self, upstream: &Node, row: &SenderRow) -> i64 {
+        let throttled = self.lanes(upstream, row).iter().any(|lane| lane.rate.is_some());
+        if self.beats_at(upstream) && !throttled { SILENT_US } else { Self::reply_due_us(upstream) }
+    }
+
+    /// The link to the standby of this row, each way; nothing where the lab has none of that name.
+    fn lanes(&self, upstream: &Node, row: &SenderRow) -> Vec<Lane> {
+        let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(&row.name));
+        let ways =
+            |n: &Node| [self.links.between(&upstream.name, &n.name), self.links.between(&n.name, &upstream.name)];
+        node.map_or_else(Vec::new, |n| ways(n).into())
     }
 
     /// Whether the heartbeat has come to a node for long enough that silence behind it means something.
@@ -268,6 +282,13 @@ impl Model {
     pub fn stale_ms(&self, node: &Node) -> Option<u64> {
         (!node.answers()).then(|| self.now.ms_since(node.seen.unwrap_or(node.state_since)))
     }
+}
+
+/// Whether a standby says itself, later than its upstream was heard last, that it has no connection to it: one whose upstream died
+/// knows at once, one whose upstream is frozen or cut off knows nothing.
+fn has_lost(node: &Node, upstream_seen: super::Stamp) -> bool {
+    let later = node.answers() && node.seen > Some(upstream_seen);
+    later && node.sample.as_ref().is_some_and(|s| s.role == Role::Standby && s.receiver.is_none())
 }
 
 pub(super) fn row_of<'a>(senders: &'a [SenderRow], name: &NodeName) -> Option<&'a SenderRow> {

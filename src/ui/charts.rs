@@ -84,7 +84,8 @@ pub(super) fn latency(buf: &mut Buffer, inner: Rect, model: &Model, view: &View)
         })
     });
     let columns: Vec<Column> = filled(summed).into_iter().map(Option::unwrap_or_default).collect();
-    widgets::lines(buf, inner, [Line::from(latency_head(model, inner.width, view))]);
+    let waited = columns.iter().any(|c| c.alarm > 0.0);
+    widgets::lines(buf, inner, [Line::from(latency_head(model, inner.width, waited, view))]);
     let marks: Vec<(f64, String)> = (DECADES.0 as i32..=most as i32)
         .map(|d| ((f64::from(d) - DECADES.0) / (most - DECADES.0), decade(d)))
         .rev()
@@ -93,7 +94,8 @@ pub(super) fn latency(buf: &mut Buffer, inner: Rect, model: &Model, view: &View)
     bars(buf, plot, &columns, view);
 }
 
-fn latency_head(model: &Model, width: u16, view: &View) -> Vec<Span<'static>> {
+/// `waited`: the chart shows commits that waited for long, be it that none does now.
+fn latency_head(model: &Model, width: u16, waited: bool, view: &View) -> Vec<Span<'static>> {
     let pulse = &model.writer.pulse;
     let theme = &view.theme;
     let text = |us: Option<u64>| us.map_or_else(|| "–".to_owned(), figures::micros);
@@ -113,6 +115,9 @@ fn latency_head(model: &Model, width: u16, view: &View) -> Vec<Span<'static>> {
         spans.push(Span::styled("░ ", theme.warn));
         let word = if wide { "waiting " } else { "wait " };
         spans.push(Span::styled(format!("{word}{}", figures::lasted(oldest / 1_000)), theme.warn));
+    } else if waited {
+        spans.push(Span::styled("░ ", theme.warn));
+        spans.push(Span::styled("waited", theme.dim));
     }
     spans
 }

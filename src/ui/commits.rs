@@ -180,22 +180,25 @@ fn way(model: &Model) -> Vec<String> {
         ("off", _) => vec![commit, answer, format!("{flush} a moment later")],
         ("local", _) | (_, SyncRule::Off) => vec![commit, flush, answer, "standbys follow".to_owned()],
         (_, SyncRule::Any(k, names)) => {
-            vec![commit, flush, format!("{k} of {} {}", names.join(", "), confirms(level)), answer]
+            vec![commit, flush, format!("{k} of {} {}", names.join(", "), confirms(level, *k == 1)), answer]
         }
         _ => {
             let rungs = model.ladder();
             let sync: Vec<&str> = rungs.iter().filter(|r| r.sync_state == "sync").map(|r| r.name.as_str()).collect();
             let names = if sync.is_empty() { "standbys".to_owned() } else { sync.join(" and ") };
-            vec![commit, flush, format!("{names} {}", confirms(level)), answer]
+            vec![commit, flush, format!("{names} {}", confirms(level, sync.len() == 1)), answer]
         }
     }
 }
 
-fn confirms(level: &str) -> &'static str {
-    match level {
-        "remote_write" => "writes it",
-        "remote_apply" => "replays it",
-        _ => "flushes it",
+fn confirms(level: &str, one: bool) -> &'static str {
+    match (level, one) {
+        ("remote_write", true) => "writes it",
+        ("remote_write", false) => "write it",
+        ("remote_apply", true) => "replays it",
+        ("remote_apply", false) => "replay it",
+        (_, true) => "flushes it",
+        (_, false) => "flush it",
     }
 }
 
@@ -253,7 +256,8 @@ fn until(model: &Model) -> Option<String> {
         ));
     }
     let rule = model.rule()?;
-    let away = model.ladder().iter().filter(|r| rule.lists(r.name.as_str()) && r.link == Link::Disconnected).count();
+    let lost = |link: &Link| matches!(link, Link::Disconnected | Link::Forked);
+    let away = model.ladder().iter().filter(|r| rule.lists(r.name.as_str()) && lost(&r.link)).count();
     let few = (rule.names().len().saturating_sub(away)) < rule.needed() as usize;
     few.then(|| {
         "They wait until enough standbys are back, the rule is changed (S, s) or they are cancelled (c).".to_owned()

@@ -104,6 +104,9 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
         // Without it PostgreSQL's own delays show: what is on the screen must say so.
         let (word, style) = if model.heartbeat { ("heartbeat  ", theme.dim) } else { ("heartbeat off  ", theme.warn) };
         spans.push(Span::styled(word, style));
+        if model.detector.auto.is_some() {
+            spans.push(Span::styled("auto-failover  ", theme.info));
+        }
     }
     // Where room is short, what the lab has to say goes before what it does.
     let ops = if view.toast.is_some() && area.width < 120 { 0 } else { 2 };

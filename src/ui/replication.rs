@@ -219,6 +219,7 @@ fn state(rung: &Rung, theme: &Theme) -> (String, Style) {
         Link::Connected(state) => (state.clone(), theme.info),
         Link::LastKnown { ms, .. } => (format!("last known {}", figures::lasted(*ms)), theme.warn),
         Link::Disconnected => ("disconnected".to_owned(), theme.bad),
+        Link::Forked => ("can't follow".to_owned(), theme.bad),
         Link::Unseen => ("not seen yet".to_owned(), theme.dim),
     }
 }

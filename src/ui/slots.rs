@@ -108,12 +108,13 @@ fn gauge(slot: &Slot, width: u16, style: Style, theme: &Theme) -> Line<'static> 
 }
 
 fn disk(model: &Model, width: usize, theme: &Theme) -> Line<'static> {
-    let free = model.disk_free.map_or_else(|| "not known".to_owned(), figures::bytes);
+    let free =
+        model.disk_free.map_or_else(|| "free room not known".to_owned(), |n| format!("{} free", figures::bytes(n)));
     let floor = match model.disk_floor {
         0 => "no floor".to_owned(),
-        floor if model.disk_low => format!("floor {}: writer held", figures::bytes(floor)),
-        floor => format!("writer held below {}", figures::bytes(floor)),
+        floor if model.disk_low => format!("writer held (floor {})", figures::bytes(floor)),
+        floor => format!("floor {}", figures::bytes(floor)),
     };
     let style = if model.disk_low { theme.bad } else { theme.dim };
-    Line::styled(prose::clip(&format!("disk free {free}, {floor}"), width), style)
+    Line::styled(prose::clip(&format!("disk: {free}, {floor}"), width), style)
 }

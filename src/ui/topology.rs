@@ -244,6 +244,7 @@ fn note(model: &Model, node: &Node, rung: Option<&Rung>) -> String {
 fn behind(rung: &Rung) -> String {
     match (&rung.link, rung.behind) {
         (Link::Disconnected, _) => "disconnected".to_owned(),
+        (Link::Forked, _) => "can't follow: forked".to_owned(),
         _ if rung.idle => "idle, up to date".to_owned(),
         (Link::LastKnown { ms, .. }, _) => format!("silent {}", figures::lasted(*ms)),
         (_, Some(bytes)) => format!("{} behind", figures::bytes(bytes)),

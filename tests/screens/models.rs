@@ -57,6 +57,17 @@ fn sample(role: Role, wal: u64, names: &str) -> Sample {
     }
 }
 
+/// A standby's own connection, as it sees it.
+fn receiver() -> ReceiverRow {
+    ReceiverRow {
+        status: "streaming".into(),
+        sender: String::new(),
+        slot: None,
+        received_tli: Some(1),
+        last_msg_age_us: Some(40_000),
+    }
+}
+
 pub fn sender(name: &str, sync: &str, behind: [u64; 4]) -> SenderRow {
     let lsn = |bytes: u64| Some(Lsn(WAL - bytes));
     SenderRow {
@@ -118,7 +129,8 @@ pub fn live(standbys: u32, rule: &str) -> Model {
         let part = if node.upstream.is_none() { Role::Primary } else { Role::Standby };
         node.state = NodeState::Running;
         node.seen = Some(at(192.3));
-        node.sample = Some(sample(part, WAL, rule));
+        let receiver = (part == Role::Standby).then(receiver);
+        node.sample = Some(Sample { receiver, ..sample(part, WAL, rule) });
     }
     let on = !rule.is_empty();
     let senders = (1..=standbys).map(|i| {
@@ -273,6 +285,11 @@ pub fn killed() -> Model {
     model.nodes[0].state_since = at(190.0);
     model.nodes[0].seen = Some(at(189.9));
     model.nodes[0].unreachable = Some((at(190.1), "connection refused".into()));
+    // The standbys know at once, and say themselves what they have.
+    for (node, behind) in model.nodes[1..].iter_mut().zip([1_400, 9_000]) {
+        let sample = node.sample.as_mut().unwrap();
+        (sample.receiver, sample.flushed, sample.replayed) = (None, Some(Lsn(WAL - 600)), Some(Lsn(WAL - behind)));
+    }
     model.writer.pulse =
         WriterPulse { interval_us: 250_000, trouble: Some("connection to p refused".into()), ..WriterPulse::default() };
     model.ledger = Ledger::default();

@@ -131,7 +131,7 @@ pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
     if model.is_cut(name, &primary.name) {
         return Err(format!("the link between {name} and {0} is cut; `heal {name} {0}` first", primary.name));
     }
-    let healthy = node.role() == Some(Role::Standby) && !node.forked_told && streams(model, node);
+    let healthy = node.role() == Some(Role::Standby) && streams(model, node);
     if healthy {
         let upstream = node.upstream.as_ref().map_or("its upstream", NodeName::as_str);
         return Err(format!("{name} is a healthy standby: it streams from {upstream}"));

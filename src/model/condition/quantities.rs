@@ -125,7 +125,7 @@ macro_rules! quantities {
 quantities! {
     "state" true Text "created, running, frozen, down, gone or unknown" => |_, n| text(n.map_or("gone", state_word));
     "role" true Text "primary or standby, by its last answer" => |_, n| fresh(n).and_then(Node::role).map_or(Value::Unknown, |r| text(match r { Role::Primary => "primary", Role::Standby => "standby" }));
-    "link" true Text "streaming, catchup, last-known or disconnected, as its upstream has it" => |m, n| n.map_or(Value::Unknown, |n| link_word(&m.rung(n).link));
+    "link" true Text "streaming, catchup, last-known, disconnected or forked, as its upstream has it" => |m, n| n.map_or(Value::Unknown, |n| link_word(&m.rung(n).link));
     "sync_state" true Text "async, potential, sync or quorum" => |m, n| n.map(|n| m.rung(n).sync_state).filter(|s| !s.is_empty()).map_or(Value::Unknown, Value::Text);
     "replay_lag" true Bytes "bytes that replay is behind the upstream" => |m, n| n.and_then(|n| m.rung(n).behind).map_or(Value::Unknown, |b| Value::Number(b as f64));
     "replay_age" true Time "time that replay is behind the upstream" => |m, n| n.and_then(|n| m.rung(n).lag_us).map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
@@ -275,6 +275,7 @@ fn link_word(link: &Link) -> Value {
         Link::Connected(state) => text(state),
         Link::LastKnown { .. } => text("last-known"),
         Link::Disconnected => text("disconnected"),
+        Link::Forked => text("forked"),
         Link::Unseen => Value::Unknown,
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{Model, Node, NodeName};
 const WORDS: &[(&str, &[&str])] = &[
     ("state", &["created", "running", "frozen", "down", "gone", "unknown"]),
     ("role", &["primary", "standby"]),
-    ("link", &["streaming", "catchup", "last-known", "disconnected", "startup", "backup", "stopping"]),
+    ("link", &["streaming", "catchup", "last-known", "disconnected", "forked", "startup", "backup", "stopping"]),
     ("sync_state", &["async", "potential", "sync", "quorum"]),
     ("slot_status", &["reserved", "extended", "unreserved", "lost"]),
     ("replay_paused", YES_NO),

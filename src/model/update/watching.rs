@@ -240,6 +240,7 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
             Link::Connected(state) => state.clone(),
             Link::LastKnown { .. } => "last known".to_owned(),
             Link::Disconnected => "disconnected".to_owned(),
+            Link::Forked => "forked".to_owned(),
             Link::Unseen => continue,
         };
         let upstream = rung.upstream.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -247,7 +248,6 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
         let told_by_upstream = rung.upstream.as_ref().and_then(|u| model.node(u)).is_some_and(Node::answers);
         let Some(node) = model.node_mut(&rung.name) else { continue };
         let frozen = node.state == NodeState::Frozen;
-        let forked = node.forked_told;
         let before = std::mem::replace(&mut node.link_told, word.clone());
         if before == word || before.is_empty() {
             continue;
@@ -257,7 +257,7 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
             Link::LastKnown { state, .. } if frozen => {
                 (Tone::Warn, format!("{name} is silent, and on {upstream} PostgreSQL still calls it \"{state}\""))
             }
-            Link::LastKnown { .. } if !told_by_upstream => continue,
+            Link::LastKnown { .. } | Link::Disconnected if !told_by_upstream => continue,
             Link::LastKnown { state, ms } => (
                 Tone::Warn,
                 format!(
@@ -265,8 +265,6 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
                     ms as f64 / 1e3
                 ),
             ),
-            // It gets what is left of the old timeline, over and over; that is no following.
-            Link::Connected(_) if forked => continue,
             Link::Connected(state) if state == "streaming" => (Tone::Good, format!("{name} streams from {upstream}")),
             Link::Disconnected => (Tone::Warn, format!("{name} is not connected to {upstream} any more")),
             _ => continue,

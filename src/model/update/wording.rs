@@ -4,7 +4,7 @@ use crate::model::command::{Command, Rate};
 use crate::model::journal::Tone;
 use crate::model::ledger::{Ids, and, count, or};
 use crate::model::links::{Harm, Which};
-use crate::model::msg::{Happened, Rejoined, Road, Taken};
+use crate::model::msg::{Happened, Rejoined, Road, SqlResult, Taken};
 use crate::model::verdict::Side;
 use crate::model::{Model, Node, NodeName, Stamp};
 
@@ -75,7 +75,7 @@ pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp
         (Command::Rejoin { node, .. }, Happened::Rejoined(how)) => rejoined(model, node, how, since),
         (Command::Sql { node, .. }, Happened::Sql(result)) => match &result.error {
             Some((state, message)) => (Tone::Bad, format!("{node} refused: {message} (SQLSTATE {state})")),
-            None => (Tone::Plain, format!("{node}: {}", result.tag)),
+            None => (Tone::Plain, format!("{node}: {}", answer(result))),
         },
         (Command::Reset, _) => {
             let seconds = model.now.ms_since(since) as f64 / 1e3;
@@ -97,15 +97,32 @@ pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp
     }
 }
 
+/// A single value is the answer itself; of more the server's own word must do.
+fn answer(result: &SqlResult) -> &str {
+    match result.rows.as_slice() {
+        [row] if row.len() == 1 => row[0].as_deref().unwrap_or("NULL"),
+        _ => &result.tag,
+    }
+}
+
 fn taken_over(model: &Model, taken: &Taken) -> (Tone, String) {
     let name = model.primary.as_ref().map_or("nobody", NodeName::as_str);
     let fork = taken.fork.map_or(String::new(), |lsn| format!(", forked off at {lsn}"));
-    let rule = match taken.names.as_str() {
-        "" => "there is no synchronous rule".to_owned(),
-        names => format!("the rule came along: {names}"),
+    let (tone, rule) = match (taken.names.as_str(), rule_before(model)) {
+        ("", Some(rule)) => {
+            (Tone::Warn, format!("the rule {rule} names nobody else and is gone: commits wait for no standby"))
+        }
+        ("", None) => (Tone::Good, "there is no synchronous rule".to_owned()),
+        (names, _) => (Tone::Good, format!("the rule came along: {names}")),
     };
-    let text = format!("{name} is the primary on timeline {}{fork}; {rule}", taken.timeline);
-    (Tone::Good, text)
+    (tone, format!("{name} is the primary on timeline {}{fork}; {rule}", taken.timeline))
+}
+
+/// The rule of who was primary before the last handover, as that one had it last.
+fn rule_before(model: &Model) -> Option<String> {
+    let old = model.handovers.last()?.old.as_ref()?;
+    let names = &model.node(old)?.sample.as_ref()?.settings.synchronous_standby_names;
+    Some(names.trim().to_owned()).filter(|names| !names.is_empty())
 }
 
 /// Of rows that only a node has which comes back, before they are thrown away.
