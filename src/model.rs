@@ -179,6 +179,9 @@ pub struct Writer {
     pub first: WriterPlan,
     /// Whether the target follows the primary.
     pub follows: bool,
+    /// The node that its answers surely come from: whose first ack was told last. Those of the target before are all in the books then.
+    #[serde(default)]
+    pub arrived: Option<NodeName>,
     /// Its last figures.
     pub pulse: WriterPulse,
     /// When they came.
@@ -266,7 +269,8 @@ pub struct Model {
     /// Whether the rule now in force covers what was promised before.
     #[serde(default)]
     pub footing: promise::Footing,
-    /// Why some promotion was not of a surely most advanced standby, if so.
+    /// Why some promotion since the last reset, the first of them, was not of a surely most advanced standby. Excuses nothing: what such
+    /// an election ends is in the books.
     pub unsafe_election: Option<String>,
     /// The failure detector.
     pub detector: Detector,

@@ -220,7 +220,7 @@ impl Report {
             replab: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: script.map(|s| s.name.clone()),
             verdict: verified.map_or("unknown", |v| v.verdict.word()).to_owned(),
-            findings: verified.map_or_else(|| vec!["the nodes were not read".to_owned()], |v| v.verdict.findings()),
+            findings: verified.map_or_else(|| vec!["the nodes were not read".to_owned()], Verification::findings),
             writes: Writes {
                 tried: counts.tried,
                 acked: counts.acked,

@@ -502,6 +502,7 @@ async fn a_loss_that_is_allowed_is_taken<R: Runtime>(mut stage: Stage<R>) {
     let kept: u64 = stage.psql("s2", ROWS).await.parse().unwrap();
     let lost = lost(&mut stage).await;
     assert!(lost >= 150 && lost == all - kept, "{lost} lost, {all} there were, {kept} are left");
+    told(&mut stage, "verdict sound: no promise covered that election (only 1 of the 2 listed standbys").await;
     // s1 comes back with all of them: it is told to follow, and can't.
     told(&mut stage, "s1 still follows p (it is down); it is told to follow s2").await;
     stage.command("start s1").await;
@@ -510,7 +511,21 @@ async fn a_loss_that_is_allowed_is_taken<R: Runtime>(mut stage: Stage<R>) {
     stage.command("rejoin s1").await;
     assert_eq!(how(stage.model()).road, Road::Rewound);
     is_standby_of(&mut stage, "s1", "s2").await;
+    a_later_promise_counts(&mut stage, "s2").await;
     stage.close().await;
+}
+
+/// One promised row is taken away behind the lab's back: that breaks the verdict, whatever election there was before.
+async fn a_later_promise_counts<R: Runtime>(stage: &mut Stage<R>, primary: &str) {
+    writes_go_on(stage, 50).await;
+    let some =
+        |m: &Model| m.ledger.promised.iter().find_map(|(client, set)| Some((*client, set.as_slice().first()?.0)));
+    let (client, seq) = stage.until("a promised write", some).await;
+    rests(stage).await;
+    stage.psql(primary, &format!("DELETE FROM replab.writes WHERE client = {client} AND seq = {seq}")).await;
+    stage.command("verify").await;
+    let judged = stage.model().verification.clone().unwrap();
+    assert_eq!(judged.findings(), ["1 lost write was promised by the synchronous rule in force"]);
 }
 
 /// p's log before the fork is gone: pg_rewind has nothing to go by, and p is made anew; its own rows are counted first.

@@ -826,6 +826,7 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     lab.say("failover allow-loss");
     let effects = lab.done(id + 3, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
     assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")));
+    lab.msg(Msg::Reached(OpId(id + 3), Reached::Open(name("s2"))));
     assert!(lab.model.unsafe_election.is_some());
 }
 
@@ -857,6 +858,7 @@ fn a_loss_may_be_allowed_while_the_election_waits() {
         assert_eq!(lab.model.ops.len(), 1, "the same election goes on");
         let effects = asked_s2(&mut lab, id);
         assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")), "{effects:?}");
+        lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s2"))));
         assert!(lab.model.unsafe_election.is_some(), "{allowed}: the promise doesn't cover what is lost");
     }
     // Where nobody answers at all there is nothing to make do with.
@@ -1141,7 +1143,132 @@ fn a_promise_ends_where_a_second_primary_is_lost_at_once() {
         }
         taken_over(&mut lab, "s2");
         assert_eq!(verdict(&mut lab, "s2", &[(1, 8)]), wanted, "caught up: {caught_up}");
+        let why = if caught_up {
+            "2 lost writes were promised by the synchronous rule in force"
+        } else {
+            "no promise covered that election (the rule had just changed)"
+        };
+        assert_eq!(lab.model.verification.unwrap().findings(), [why]);
     }
+}
+
+/// How s1 becomes the primary though the rule promised nothing of it: s2 is ahead, s2 isn't asked, or p, which got the writes, is
+/// given up.
+fn s1_takes_over_in_doubt(lab: &mut Lab, way: &str) {
+    let names = || "ANY 1 (s2)".to_owned();
+    if way != "fence p" {
+        lab.say("kill p");
+        lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+    }
+    match way {
+        "promote s1" => {
+            lab.see("s1", standby(60));
+            lab.say(way);
+            lab.done(lab.model.next_op - 1, Ok(Happened::Promoted { timeline: 2, fork: None, names: names() }));
+        }
+        "fence p" => {
+            lab.see("s1", primary("ANY 1 (s2)", &[], 0));
+            lab.say(way);
+            lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+        }
+        _ => {
+            lab.say(way);
+            let id = lab.model.next_op - 1;
+            lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", 100)])));
+            lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
+            let taken = Taken { timeline: 2, fork: None, names: names(), missed: vec![], followed: vec![name("s2")] };
+            lab.done(id, Ok(Happened::HandedOver(taken)));
+        }
+    }
+    assert_eq!(lab.model.primary, Some(name("s1")), "{way}\n{}", lab.last_words());
+}
+
+fn promised(lab: &Lab) -> u64 {
+    replab::model::ledger::count(&lab.model.ledger.promised)
+}
+
+/// s1 is looked at twice, and has its own rule.
+fn looked_at_s1(lab: &mut Lab) {
+    for _ in 0..2 {
+        lab.see("s1", primary("ANY 1 (s2)", &[("s2", "quorum", 100)], 0));
+    }
+}
+
+/// What was promised before it is lost and no more; what is promised after it is judged like everything else.
+#[test]
+fn an_unsafe_election_ends_the_promises_before_it_and_none_after_it() {
+    for (way, why) in [
+        ("promote s1", "s2 is ahead of s1"),
+        ("failover allow-loss", "only 1 of the 2 listed standbys that must be asked answer"),
+        ("fence p", "p was fenced, and s1 kept"),
+    ] {
+        let mut lab = Lab::live(None);
+        let rule = "ANY 1 (s1, s2)";
+        lab.see("p", primary(rule, &BOTH, 0));
+        lab.see("p", primary(rule, &BOTH, 0));
+        writes(&mut lab, 1, 10);
+        lab.see("p", primary(rule, &BOTH, 0));
+        assert_eq!(promised(&lab), 10);
+        // These are never confirmed: nobody may call them unknown either.
+        writes(&mut lab, 11, 12);
+        s1_takes_over_in_doubt(&mut lab, way);
+        let sound = format!("no promise covered that election ({why})");
+        assert_eq!(verdict(&mut lab, "s1", &[(1, 8)]), "sound", "{way}");
+        let report = replab::report::Report::of(&lab.model);
+        assert_eq!((report.writes.lost, &report.findings), (4, &vec![sound.clone()]), "{way}");
+        assert!(lab.last_words().starts_with(&format!("verdict sound: {sound}")), "{}", lab.last_words());
+        assert_eq!(verdict(&mut lab, "s1", &[(1, 10)]), "sound", "{way}: the open ones alone");
+        // A new rule, new promises, and an election that they cover.
+        lab.msg(Msg::FirstAck(name("s1")));
+        looked_at_s1(&mut lab);
+        writes(&mut lab, 13, 20);
+        looked_at_s1(&mut lab);
+        assert_eq!(promised(&lab), 8, "{way}");
+        lab.see("s2", standby(100));
+        lab.say("kill s1");
+        lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
+        taken_over(&mut lab, "s2");
+        assert_eq!(verdict(&mut lab, "s2", &[(1, 8), (13, 18)]), "broken", "{way}");
+        let findings = lab.model.verification.clone().unwrap().findings();
+        assert_eq!(findings, ["2 lost writes were promised by the synchronous rule in force"], "{way}");
+        assert_eq!(verdict(&mut lab, "s2", &[(1, 8), (13, 20)]), "sound", "{way}");
+        assert_eq!(lab.model.verification.clone().unwrap().excuse(), Some(sound), "{way}");
+        // Whoever asks later still learns of it, until the next reset.
+        assert_eq!(lab.model.unsafe_election.as_deref(), Some(why));
+    }
+}
+
+/// The new primary's rule promises nothing of what the old one acknowledges: on its way when the part moved, or because the writer
+/// was told to stay there.
+#[test]
+fn what_an_old_primary_acknowledges_is_not_promised_by_the_new_ones_rule() {
+    let mut lab = Lab::live(None);
+    lab.see("s1", standby(60));
+    taken_over(&mut lab, "s1");
+    looked_at_s1(&mut lab);
+    writes(&mut lab, 1, 5);
+    looked_at_s1(&mut lab);
+    assert_eq!(promised(&lab), 0, "p's last answers");
+    lab.msg(Msg::FirstAck(name("s1")));
+    writes(&mut lab, 6, 10);
+    looked_at_s1(&mut lab);
+    assert_eq!(promised(&lab), 5);
+    lab.say("target p");
+    writes(&mut lab, 11, 12);
+    lab.msg(Msg::FirstAck(name("p")));
+    writes(&mut lab, 13, 15);
+    looked_at_s1(&mut lab);
+    assert_eq!(promised(&lab), 5);
+    lab.say("target primary");
+    writes(&mut lab, 16, 17);
+    looked_at_s1(&mut lab);
+    assert_eq!(promised(&lab), 5, "still p's");
+    lab.msg(Msg::FirstAck(name("s1")));
+    writes(&mut lab, 18, 20);
+    looked_at_s1(&mut lab);
+    assert_eq!(promised(&lab), 8);
+    assert_eq!(verdict(&mut lab, "s1", &[(6, 10), (18, 20)]), "sound");
+    assert_eq!(verdict(&mut lab, "s1", &[(6, 10), (18, 19)]), "broken");
 }
 
 /// p is back as a standby of s1, by pg_rewind.

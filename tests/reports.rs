@@ -13,7 +13,7 @@ use replab::model::fault_log::FaultSpan;
 use replab::model::history::Point;
 use replab::model::journal::{Tone, Who};
 use replab::model::script::{Script, Step, StepKind, StepResult};
-use replab::model::verdict::Verdict;
+use replab::model::verdict::{Verdict, Verification};
 use replab::model::{Logged, Model, Stamp};
 use replab::report::chaos::{ActReport, ChaosReport, RoundReport};
 use replab::report::{ENDINGS, Form, Report};
@@ -117,6 +117,55 @@ fn a_broken_promise_and_a_lab_that_did_not_start_fail_in_junit() {
     let document = parsed(&page);
     let error = document.descendants().find(|n| n.has_tag_name("error")).unwrap();
     assert!(attribute(error, "message").contains("postgres:18 is not on this machine"));
+}
+
+/// The rows of the table of writes that speak of losses: what is in them, and whether they are marked as bad.
+fn told_of_losses(change: impl FnOnce(&mut Verification)) -> Vec<(String, bool)> {
+    let mut model = models::promoted();
+    change(model.verification.as_mut().unwrap());
+    let markdown = text(Form::Markdown, &model);
+    let page = text(Form::Html, &model);
+    let document = parsed(&page);
+    let rows = document.descendants().filter(|n| n.has_tag_name("tr"));
+    let cells = |row: Node<'_, '_>| -> Vec<String> {
+        let cells = row.children().filter(|n| n.has_tag_name("td"));
+        cells.map(|n| n.text().unwrap_or_default().trim().to_owned()).collect()
+    };
+    let told = |words: &str| words.starts_with("acknowledged, not") || words.starts_with("of those");
+    let of_losses = rows.filter(|row| cells(*row).first().is_some_and(|words| told(words)));
+    let told: Vec<(String, bool)> =
+        of_losses.map(|row| (cells(row).join(": "), attribute(row, "class") == "bad")).collect();
+    for (row, _) in &told {
+        assert!(markdown.contains(&format!("| {} |", row.replace(": ", " | "))), "{row}\n{markdown}");
+    }
+    assert!(!page.contains("acknowledged, and lost"));
+    told
+}
+
+/// Lost is said of what no node has any more, in red; of what is elsewhere, or may be on a node that wasn't read, it isn't.
+#[test]
+fn lost_is_said_only_of_what_is_gone() {
+    let row = |words: &str, bad: bool| (words.to_owned(), bad);
+    let (missing, stranded) = ("acknowledged, not on the primary", "of those, still on another node");
+    assert_eq!(
+        told_of_losses(|_| ()),
+        [
+            row(&format!("{missing}: 7"), false),
+            row(&format!("{stranded}: 5"), false),
+            row("of those, lost, on no node: 2", true)
+        ]
+    );
+    assert_eq!(
+        told_of_losses(|v| v.unread.push(models::name("s2"))),
+        [row(&format!("{missing}: 7"), false), row(&format!("{stranded}: 5"), false)]
+    );
+    assert_eq!(told_of_losses(|v| v.stranded = 7)[2], row("of those, lost, on no node: 0", false));
+}
+
+#[test]
+fn a_round_and_a_run_of_chaos_say_where_writes_are_missing() {
+    let line = RoundReport { acked: 90, lost: 3, promised: 80, ..RoundReport::default() }.line();
+    assert!(line.contains("90 acknowledged, 3 of them not on the primary") && !line.contains("lost"), "{line}");
 }
 
 #[test]

@@ -78,6 +78,22 @@ fn nothing_that_a_terminal_acts_on_is_drawn() {
     }
 }
 
+/// A promise had been made of what is lost, and an election ended it: the rule didn't allow that loss.
+#[test]
+fn an_unsafe_election_is_named_where_it_excuses_a_loss() {
+    // The panel is as wide as the screen; its lines put together again.
+    let words = |model: &Model| {
+        let drawn = picture(model, &view(), (80, 24)).replace('│', " ");
+        drawn.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let mut model = models::promoted();
+    assert!(words(&model).contains("✔ sound: the rule allowed it"));
+    model.verification.as_mut().unwrap().uncovered = vec!["s2 is ahead of s1".into()];
+    let drawn = words(&model);
+    assert!(drawn.contains("✔ sound: no promise covered that election (s2 is ahead of s1)"), "{drawn}");
+    assert!(!drawn.contains("allowed"), "{drawn}");
+}
+
 #[test]
 fn a_running_lab() {
     both("idle", &models::live(2, ""), &view());

@@ -24,6 +24,7 @@ everywhere! { flat_out();
     what_a_cut_loses
     what_a_frozen_standby_loses
     a_synchronous_rule_loses_nothing
+    a_promised_write_that_goes_missing_breaks_the_verdict
     waits_that_were_cancelled_are_lost
     an_emptied_rule_loses
     a_crash_alone_loses_what_was_not_flushed
@@ -193,6 +194,26 @@ async fn a_synchronous_rule_loses_nothing<R: Runtime>(mut stage: Stage<R>) {
     assert!(missing.is_empty(), "{missing:?} of {unknown:?}");
     let on_s1 = rows(&mut stage, "s1").await;
     println!("{} of the {} unknown ones are on s1 too", unknown.intersection(&on_s1).count(), unknown.len());
+    stage.close().await;
+}
+
+/// A row that was promised is taken away behind the lab's back, which no rule can prevent: the lab has to see that it promised it.
+async fn a_promised_write_that_goes_missing_breaks_the_verdict<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("sync first 1 (s1)").await;
+    writes_go_on(&mut stage, 500).await;
+    stage.rest().await;
+    let some =
+        |m: &Model| m.ledger.promised.iter().find_map(|(client, set)| Some((*client, set.as_slice().first()?.0)));
+    let (client, seq) = stage.until("a promised write", some).await;
+    let report = judge(&mut stage).await;
+    assert!(agree_on(&mut stage, "p", &report).await.is_empty());
+    stage.psql("p", &format!("DELETE FROM replab.writes WHERE client = {client} AND seq = {seq}")).await;
+    stage.command("verify").await;
+    let report = Report::of(stage.model());
+    let findings = ["1 lost write was promised by the synchronous rule in force"];
+    assert_eq!((report.verdict.as_str(), &report.findings[..]), ("broken", &findings.map(str::to_owned)[..]));
+    assert_eq!((report.writes.lost, &report.lost_ids), (1, &[(client, vec![(seq, seq)])].into()));
+    assert_eq!(agree_on(&mut stage, "p", &report).await, HashSet::from([(client, seq)]));
     stage.close().await;
 }
 

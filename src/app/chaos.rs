@@ -17,7 +17,7 @@ use crate::cli::exit;
 use crate::model::admit::admit;
 use crate::model::command::{Command, Rate};
 use crate::model::msg::{Msg, OpId, Origin, Road, Topology, WriterPlan};
-use crate::model::{Model, Op, Stage};
+use crate::model::{Model, Op, Stage, ledger};
 use crate::report::Report;
 use crate::report::chaos::{ActReport, ChaosReport, RoundReport};
 use crate::runtime::Runtime;
@@ -106,7 +106,7 @@ fn tell(model: &Model, report: &Report, manner: &Manner, first_entry: usize) -> 
         }
         let w = &report.writes;
         text.push_str(&format!(
-            "\n{}\n{} tried = {} acked + {} acked with warning + {} failed + {} unknown; {} lost\n",
+            "\n{}\n{} tried = {} acked + {} acked with warning + {} failed + {} unknown; {} acknowledged ones not on the primary\n",
             story.summary(),
             w.tried,
             w.acked,
@@ -209,6 +209,7 @@ impl<R: Runtime> Run<R> {
             let done = self.round(number).await;
             if let Some(round) = self.story.rounds.last_mut() {
                 round.acked = self.session.model.ledger.counts().acked;
+                round.promised = ledger::count(&self.session.model.ledger.promised);
                 let line = round.line();
                 if self.journal {
                     self.say(&journal(&self.session.model, self.first_entry))?;

@@ -64,6 +64,9 @@ pub struct Handover {
     /// Whether that was because the old one came back.
     #[serde(default)]
     pub called_off: bool,
+    /// Why the elected one may lack what the rule promised to keep, if so.
+    #[serde(default)]
+    pub doubt: Option<String>,
 }
 
 /// A handover's parts in milliseconds, each from the end of the one before; None while it hasn't come to that.
@@ -102,6 +105,7 @@ impl Handover {
             waits_for: Vec::new(),
             failed: None,
             called_off: false,
+            doubt: None,
         }
     }
 

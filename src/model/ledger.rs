@@ -106,6 +106,9 @@ pub struct Ledger {
     /// Acked under a rule on a primary that was never looked at again: nobody can say whether they were promised.
     #[serde(default)]
     open: Ids,
+    /// Acks that a rule promised to keep, or may have, until an election that this promise doesn't cover; by why it doesn't.
+    #[serde(default)]
+    pub ended: BTreeMap<String, Ids>,
     counts: Counts,
 }
 
@@ -144,15 +147,20 @@ impl Ledger {
         promised && !fresh.is_empty()
     }
 
-    /// Another node is the primary: what was acked since the last look at the old one stays open for good. `covered`: the
-    /// election was one that all earlier promises cover; else they end here.
-    pub fn primary_moved(&mut self, covered: bool) {
+    /// Another node is the primary: what was acked since the last look at the old one stays open for good.
+    pub fn primary_moved(&mut self) {
         let fresh = std::mem::take(&mut self.fresh);
-        if !covered {
-            self.promised.clear();
-            self.open.clear();
-        }
         self.open = or(&std::mem::take(&mut self.open), &fresh);
+    }
+
+    /// An election doesn't cover what was promised so far, nor what is open; `why`. What was acked since the last look at the primary
+    /// is open only once the primary has moved.
+    pub fn end_promises(&mut self, why: &str) {
+        let given = or(&std::mem::take(&mut self.promised), &std::mem::take(&mut self.open));
+        if !given.is_empty() {
+            let ended = self.ended.entry(why.to_owned()).or_default();
+            *ended = or(ended, &given);
+        }
     }
 
     /// Acks of which it isn't known whether they were promised.
@@ -221,6 +229,25 @@ mod tests {
             prop_assert!(ledger.adds_up());
             prop_assert_eq!((count(&ledger.promised), count(&ledger.unsettled())), (promised, fresh));
         }
+    }
+
+    #[test]
+    fn promises_that_end_are_kept_by_why_they_end() {
+        let mut ledger = Ledger::default();
+        let acked = |ledger: &mut Ledger, seq: u64| {
+            ledger.tried(&[one(1, seq)]);
+            ledger.wrote(&[(one(1, seq), Ack::Acked)]);
+        };
+        acked(&mut ledger, 1);
+        ledger.settle_promise(true);
+        acked(&mut ledger, 2);
+        ledger.end_promises("the rule had changed");
+        assert_eq!((count(&ledger.promised), count(&ledger.unsettled())), (0, 1), "the last one is of the new rule");
+        ledger.primary_moved();
+        ledger.end_promises("s2 was ahead");
+        assert_eq!((count(&ledger.promised), count(&ledger.unsettled())), (0, 0));
+        let ended: Vec<(&str, u64)> = ledger.ended.iter().map(|(why, ids)| (why.as_str(), count(ids))).collect();
+        assert_eq!(ended, [("s2 was ahead", 1), ("the rule had changed", 1)]);
     }
 
     #[test]

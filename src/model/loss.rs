@@ -1,8 +1,9 @@
 //! What a verification says of losses, in words: "lost" only when no node that may still hold a write is left unread,
-//! "stranded" while a node is known to hold it, "unknown" for what was never answered. Words only; judges nothing.
+//! "stranded" while a node is known to hold it, "unknown" for what was never answered; and why no promise is broken by them. Words
+//! only; judges nothing.
 
 use super::NodeName;
-use super::verdict::Verification;
+use super::verdict::{Verdict, Verification};
 
 /// A part of the sentence, and how bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +53,42 @@ impl Verification {
     /// Of writes that no node was found to hold: gone only where each node was read, and nothing was under way meanwhile.
     fn missing(&self, primary: &NodeName, n: u64) -> (Weight, String) {
         let are = if n == 1 { "is" } else { "are" };
-        if !self.unread.is_empty() {
+        if self.gone().is_some() {
+            (Weight::Gone, format!("{} lost: no node has them", writes(n)))
+        } else if self.unread.is_empty() {
+            (Weight::Held, format!("{} {are} not on {primary}, nor on any other node", writes(n)))
+        } else {
             let unread = names(self.unread.iter());
             let text =
                 format!("{} {are} not on {primary}; {unread} could not be read and may still hold them", writes(n));
             (Weight::Held, text)
-        } else if self.pending > 0 {
-            (Weight::Held, format!("{} {are} not on {primary}, nor on any other node", writes(n)))
-        } else {
-            (Weight::Gone, format!("{} lost: no node has them", writes(n)))
+        }
+    }
+
+    /// Acknowledged writes that no node has any more; None where that can't be said, because a node was not read or writes were
+    /// under way meanwhile.
+    pub fn gone(&self) -> Option<u64> {
+        let all_read = self.judged && self.unread.is_empty() && self.pending == 0;
+        all_read.then(|| self.lost.saturating_sub(self.stranded))
+    }
+
+    /// Why lost writes break no promise; None where none is lost, or the verdict is another.
+    pub fn excuse(&self) -> Option<String> {
+        let excused = self.verdict == Verdict::Sound && self.lost > 0;
+        excused.then(|| self.uncovered().unwrap_or_else(|| "the rule allowed it".to_owned()))
+    }
+
+    /// The same where a promise had been made, and an election ended it: nobody may take that for the rule's fault.
+    fn uncovered(&self) -> Option<String> {
+        let why = self.uncovered.join("; ");
+        (!why.is_empty()).then(|| format!("no promise covered that election ({why})"))
+    }
+
+    /// The sentences that explain the verdict.
+    pub fn findings(&self) -> Vec<String> {
+        match self.verdict {
+            Verdict::Sound => self.uncovered().into_iter().collect(),
+            _ => self.verdict.findings(),
         }
     }
 

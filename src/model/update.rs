@@ -30,6 +30,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
         Msg::Probed(node, probe) => handing_over::probed(model, &node, &probe),
         Msg::FirstAck(node) => {
             handing_over::first_ack(model, &node);
+            model.writer.arrived = Some(node);
             Vec::new()
         }
         Msg::Done(id, outcome) => outcomes::done(model, id, outcome),

@@ -1,7 +1,8 @@
 //! The judgement: what reading the nodes says about the promises that were made. Pure; the reading comes in.
 //!
 //! `Broken` is about promises: a write was lost that the rule in force promised to keep, a failed write is there, or
-//! the books don't add up. A loss that the rule allowed is reported as lost, and the verdict stays `Sound`.
+//! the books don't add up. A loss that the rule allowed, or of writes whose promise an election had ended, is reported as lost, and the
+//! verdict stays `Sound`.
 
 use std::collections::BTreeMap;
 
@@ -116,6 +117,9 @@ pub struct Verification {
     pub judged: bool,
     /// Where two primaries run: each one's own, the lab's among them; empty otherwise.
     pub sides: BTreeMap<NodeName, Side>,
+    /// Why elections didn't cover what had been promised of lost writes; empty where nothing was ever promised of them.
+    #[serde(default)]
+    pub uncovered: Vec<String>,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -136,8 +140,9 @@ pub struct Case<'a> {
     pub at: Stamp,
     /// The books as they stood before the first row was read.
     pub books: &'a Ledger,
-    /// What was tried by the time when everything was read: a row may be read before the books hear that it is tried.
-    pub tried: &'a Ids,
+    /// The books when everything was read. A row may be read before they hear that it is tried; and what an election ended meanwhile
+    /// is promised no more.
+    pub now: &'a Ledger,
     /// What was read.
     pub reading: &'a Reading,
     /// The node whose rows count: the current primary.
@@ -148,9 +153,6 @@ pub struct Case<'a> {
     pub lab: &'a str,
     /// Other primaries that ran when the nodes were read.
     pub rivals: &'a [NodeName],
-    /// Whether every promotion so far was of the most advanced of at least n-k+1 listed standbys; else why not. A
-    /// promise covers such elections only (facts: "Electing safely").
-    pub elections: Result<(), &'a str>,
 }
 
 /// Judges.
@@ -228,13 +230,15 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.unknown_absent = count(&case.books.unknown) - result.unknown_present;
     result.held = case.reading.nodes.iter().filter_map(|(name, r)| Some((name.clone(), held(r, &lost)?))).collect();
     result.count_stranded();
-    result.strays = count(&minus(present, &or(&case.books.tried, case.tried)));
+    result.strays = count(&minus(present, &or(&case.books.tried, &case.now.tried)));
     for (name, reading) in &case.reading.nodes {
         if let (NodeReading::Rows { present: own, .. }, Some(tally)) = (reading, result.nodes.get_mut(name)) {
             tally.apart = count(&minus(own, present)) + count(&minus(present, own));
         }
     }
     result.judged = true;
+    let ended = case.now.ended.iter().filter(|(_, ids)| count(&and(&lost, ids)) > 0);
+    result.uncovered = ended.map(|(why, _)| why.clone()).collect();
     result.verdict = verdict(case, present, &lost);
     result.lost_ids = lost;
 }
@@ -272,12 +276,13 @@ impl Verification {
 }
 
 fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
-    let broken = count(&and(lost, &case.books.promised));
-    let unsettled = count(&and(lost, &case.books.unsettled()));
+    let broken = count(&and(lost, &case.now.promised));
+    let unsettled = count(&and(lost, &case.now.unsettled()));
     let ghosts = count(&and(&case.books.failed, present));
     let mut findings = Vec::new();
-    if broken > 0 && case.elections.is_ok() {
-        findings.push(format!("{broken} lost writes were promised by the synchronous rule in force"));
+    if broken > 0 {
+        let were = if broken == 1 { "write was" } else { "writes were" };
+        findings.push(format!("{broken} lost {were} promised by the synchronous rule in force"));
     }
     if ghosts > 0 {
         findings.push(format!("{ghosts} writes that failed are there all the same"));
@@ -287,7 +292,7 @@ fn verdict(case: &Case<'_>, present: &Ids, lost: &Ids) -> Verdict {
     }
     if !findings.is_empty() {
         Verdict::Broken(findings)
-    } else if unsettled > 0 && case.elections.is_ok() {
+    } else if unsettled > 0 {
         Verdict::Unknown(format!(
             "no look at the primary confirmed the rule in force for {unsettled} of the lost writes"
         ))
@@ -316,25 +321,24 @@ mod tests {
         NodeReading::Rows { present, system_identifier: 7, marker: Some("lab".into()) }
     }
 
-    fn verdict_of(books: &Ledger, nodes: &[(&str, NodeReading)], elections: Result<(), &str>) -> Verification {
+    fn verdict_of(books: &Ledger, nodes: &[(&str, NodeReading)]) -> Verification {
         let reading = Reading { nodes: nodes.iter().map(|(n, r)| (n.parse().unwrap(), r.clone())).collect() };
         let primary = "s1".parse().unwrap();
         judge(&Case {
             at: Stamp(0),
             books,
-            tried: &books.tried,
+            now: books,
             reading: &reading,
             primary: Some(&primary),
             system_identifier: Some(7),
             lab: "lab",
             rivals: &[],
-            elections,
         })
     }
 
     #[test]
     fn a_loss_that_nothing_promised_is_sound() {
-        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", rows(1, 9))], Ok(()));
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", rows(1, 9))]);
         assert_eq!((v.lost, v.stranded, v.verdict.clone()), (3, 2, Verdict::Sound));
         assert_eq!(v.in_words(), "1 acknowledged write lost: no node has them; 2 stranded: not on s1, still on p");
     }
@@ -342,18 +346,18 @@ mod tests {
     #[test]
     fn what_an_unread_node_may_hold_is_said() {
         let dead = NodeReading::Unreadable("connection refused".into());
-        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", dead)], Ok(()));
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", dead)]);
         let words = "3 acknowledged writes are not on s1; p could not be read and may still hold them";
         assert_eq!((v.in_words().as_str(), v.parts()[0].0), (words, Weight::Held));
         let dead = NodeReading::Unreadable("connection refused".into());
-        let v = verdict_of(&books((1, 10), false), &[("s1", dead)], Ok(()));
+        let v = verdict_of(&books((1, 10), false), &[("s1", dead)]);
         assert_eq!(v.in_words(), "what is lost can't be said", "the primary was not read");
     }
 
     #[test]
     fn nothing_is_lost_for_sure_while_writes_are_under_way() {
         let mut ledger = books((1, 10), false);
-        let said = |ledger: &Ledger| verdict_of(ledger, &[("s1", rows(1, 9)), ("p", rows(1, 9))], Ok(())).parts();
+        let said = |ledger: &Ledger| verdict_of(ledger, &[("s1", rows(1, 9)), ("p", rows(1, 9))]).parts();
         assert_eq!(said(&ledger), [(Weight::Gone, "1 acknowledged write lost: no node has them".to_owned())]);
         ledger.tried(&[IdRange { client: 2, first: 1, last: 1 }]);
         let words = "1 acknowledged write is not on s1, nor on any other node";
@@ -366,7 +370,7 @@ mod tests {
         let range = IdRange { client: 1, first: 7, last: 10 };
         ledger.tried(&[range, IdRange { client: 2, first: 1, last: 1 }]);
         ledger.wrote(&[(range, Ack::Unknown)]);
-        let v = verdict_of(&ledger, &[("s1", rows(1, 8))], Ok(()));
+        let v = verdict_of(&ledger, &[("s1", rows(1, 8))]);
         assert_eq!((v.lost, v.unknown_present, v.unknown_absent, v.pending), (0, 2, 2, 1));
         let words =
             "every acknowledged write is on s1; 4 unknown, of which 2 are there; 1 still under way and not judged";
@@ -375,17 +379,53 @@ mod tests {
 
     #[test]
     fn a_promised_loss_is_broken_unless_the_election_was_unsafe() {
-        let v = verdict_of(&books((1, 10), true), &[("s1", rows(1, 7))], Ok(()));
+        let v = verdict_of(&books((1, 10), true), &[("s1", rows(1, 7))]);
         assert_eq!((v.lost, v.verdict.word()), (3, "broken"));
-        let v = verdict_of(&books((1, 10), true), &[("s1", rows(1, 7))], Err("s2 was ahead"));
+        let mut ended = books((1, 10), true);
+        ended.end_promises("s2 was ahead");
+        let v = verdict_of(&ended, &[("s1", rows(1, 7))]);
         assert_eq!((v.lost, v.verdict.word()), (3, "sound"));
+        assert_eq!(v.findings(), ["no promise covered that election (s2 was ahead)"]);
+        // Where nothing is lost there is nothing to excuse.
+        let v = verdict_of(&ended, &[("s1", rows(1, 10))]);
+        assert_eq!((v.findings(), v.excuse()), (vec![], None));
+        // Each write is judged by its own promise: one of a later day counts.
+        let range = IdRange { client: 2, first: 1, last: 1 };
+        ended.tried(&[range]);
+        ended.wrote(&[(range, Ack::Acked)]);
+        ended.settle_promise(true);
+        let v = verdict_of(&ended, &[("s1", rows(1, 7))]);
+        assert_eq!(v.findings(), ["1 lost write was promised by the synchronous rule in force"]);
+    }
+
+    /// The rows are read for a while; an election meanwhile ends promises that the books had when the reading began.
+    #[test]
+    fn a_promise_that_ends_during_the_reading_counts_no_more() {
+        let (before, mut now) = (books((1, 10), true), books((1, 10), true));
+        now.end_promises("p was fenced, and s1 kept");
+        let reading = Reading { nodes: [("s1".parse().unwrap(), rows(1, 7))].into_iter().collect() };
+        let primary = "s1".parse().unwrap();
+        let judged = |now: &Ledger| {
+            let case = Case {
+                at: Stamp(0),
+                books: &before,
+                now,
+                reading: &reading,
+                primary: Some(&primary),
+                system_identifier: Some(7),
+                lab: "lab",
+                rivals: &[],
+            };
+            judge(&case).verdict.word()
+        };
+        assert_eq!((judged(&before), judged(&now)), ("broken", "sound"));
     }
 
     #[test]
     fn rows_that_differ_or_that_nobody_tried_are_counted() {
-        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 12)), ("p", rows(3, 13))], Ok(()));
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 12)), ("p", rows(3, 13))]);
         assert_eq!((v.strays, v.nodes["p"].apart, v.nodes["s1"].apart), (2, 3, 0));
-        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 10)), ("p", rows(1, 10))], Ok(()));
+        let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 10)), ("p", rows(1, 10))]);
         assert_eq!((v.strays, v.nodes["p"].apart), (0, 0));
     }
 
@@ -394,20 +434,19 @@ mod tests {
         let (before, now) = (books((1, 10), false), books((1, 12), false));
         let reading = Reading { nodes: [("s1".parse().unwrap(), rows(1, 12))].into_iter().collect() };
         let primary = "s1".parse().unwrap();
-        let judged = |tried: &Ids| {
+        let judged = |now: &Ledger| {
             judge(&Case {
                 at: Stamp(0),
                 books: &before,
-                tried,
+                now,
                 reading: &reading,
                 primary: Some(&primary),
                 system_identifier: Some(7),
                 lab: "lab",
                 rivals: &[],
-                elections: Ok(()),
             })
         };
-        assert_eq!((judged(&before.tried).strays, judged(&now.tried).strays), (2, 0));
+        assert_eq!((judged(&before).strays, judged(&now).strays), (2, 0));
     }
 
     #[test]
@@ -417,9 +456,9 @@ mod tests {
             NodeReading::Rows { present: Ids::new(), system_identifier: 8, marker: Some("lab".into()) },
             NodeReading::Rows { present: Ids::new(), system_identifier: 7, marker: None },
         ] {
-            assert_eq!(verdict_of(&books((1, 10), true), &[("s1", reading)], Ok(())).verdict.word(), "unknown");
+            assert_eq!(verdict_of(&books((1, 10), true), &[("s1", reading)]).verdict.word(), "unknown");
         }
-        assert_eq!(verdict_of(&books((1, 10), true), &[], Ok(())).verdict.word(), "unknown");
+        assert_eq!(verdict_of(&books((1, 10), true), &[]).verdict.word(), "unknown");
     }
 
     #[test]
@@ -428,6 +467,6 @@ mod tests {
         let range = IdRange { client: 1, first: 1, last: 2 };
         ledger.tried(&[range]);
         ledger.wrote(&[(range, Ack::Failed)]);
-        assert_eq!(verdict_of(&ledger, &[("s1", rows(1, 2))], Ok(())).verdict.word(), "broken");
+        assert_eq!(verdict_of(&ledger, &[("s1", rows(1, 2))]).verdict.word(), "broken");
     }
 }

@@ -48,8 +48,11 @@ pub struct RoundReport {
     pub rebuilt: bool,
     /// Writes acknowledged so far.
     pub acked: u64,
-    /// Acknowledged writes that are lost so far.
+    /// Of those, how many the primary lacks.
     pub lost: u64,
+    /// Of those, how many a synchronous rule has promised to keep, so that their loss would be found.
+    #[serde(default)]
+    pub promised: u64,
     /// "sound", "unknown" or "broken"; null where it didn't come to that.
     pub verdict: Option<String>,
 }
@@ -82,7 +85,7 @@ impl RoundReport {
         });
         let verdict = self.verdict.as_deref().unwrap_or("no verdict");
         format!(
-            "round {:>3} {:>7.1} s  {}, {}: {acts}\n                    {whole}; {} acknowledged, {} lost, {verdict}",
+            "round {:>3} {:>7.1} s  {}, {}: {acts}\n                    {whole}; {} acknowledged, {} of them not on the primary, {verdict}",
             self.number,
             self.at_ms as f64 / 1e3,
             self.rule,

@@ -3,6 +3,7 @@
 use super::chaos::ChaosReport;
 use super::{FaultReport, HandoverReport, Report};
 use crate::model::journal::{Entry, Tone};
+use crate::model::verdict::Verification;
 use crate::model::{Model, Node};
 
 /// Log lines told of each node.
@@ -67,7 +68,7 @@ pub(super) fn of(report: &Report, model: &Model) -> Sheet {
         lab(report, model),
         steps(report),
         rounds(report.chaos.as_ref()),
-        writes(report),
+        writes(report, model),
         handovers(&report.handovers),
         faults(&report.faults),
         timelines(report),
@@ -129,22 +130,25 @@ fn steps(report: &Report) -> Section {
     section("Steps and expectations", ["#", "Kind", "Step", "Result", "Took", "Evidence"], told.map(row).collect())
 }
 
-fn writes(report: &Report) -> Section {
+/// Lost is what no node has any more. What is only missing on the primary, a node that wasn't read may still hold.
+fn writes(report: &Report, model: &Model) -> Section {
     let w = &report.writes;
-    let all = [
+    let mut all = vec![
         ("tried", w.tried, Tone::Plain),
         ("acknowledged", w.acked, Tone::Plain),
         ("acknowledged with a warning", w.acked_with_warning, Tone::Warn),
         ("failed", w.failed, Tone::Plain),
         ("without an answer", w.unknown, Tone::Warn),
-        ("acknowledged, and lost", w.lost, Tone::Bad),
+        ("acknowledged, not on the primary", w.lost, Tone::Warn),
         ("of those, still on another node", w.stranded, Tone::Warn),
     ];
+    let gone = model.verification.as_ref().and_then(Verification::gone);
+    all.extend(gone.map(|gone| ("of those, lost, on no node", gone, Tone::Bad)));
     let row = |(name, count, tone): (&str, u64, Tone)| Row {
         tone: if count > 0 { tone } else { Tone::Plain },
         ..Row::new(vec![name.to_owned(), count.to_string()])
     };
-    section("Writes", ["", "Writes"], all.map(row).into())
+    section("Writes", ["", "Writes"], all.into_iter().map(row).collect())
 }
 
 /// A part of a handover; a dash where it hasn't come to that.

@@ -100,12 +100,12 @@ fn verdict(v: &Verification, width: usize, theme: &Theme) -> Vec<Line<'static>> 
         v.parts().into_iter().filter(|_| v.judged).partition(|(weight, _)| *weight == Weight::Aside);
     let mut spans = said(losses, theme);
     let (sign, style) = match v.verdict {
-        Verdict::Sound if v.lost > 0 => ("✔ sound: the rule allowed it", theme.badge_good),
         Verdict::Sound => ("✔ sound", theme.badge_good),
         Verdict::Unknown(_) => ("? not known", theme.badge_warn),
         Verdict::Broken(_) => ("✖ broken", theme.badge_bad),
     };
-    spans.extend([widgets::badge(sign, style), Span::raw(" ")]);
+    let but = v.excuse().map_or(String::new(), |why| format!(": {why}"));
+    spans.extend([widgets::badge(&format!("{sign}{but}"), style), Span::raw(" ")]);
     spans.extend(said(aside, theme));
     for finding in v.verdict.findings() {
         spans.push(Span::styled(format!("{finding}. "), theme.warn));

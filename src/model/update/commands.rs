@@ -370,6 +370,8 @@ pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
     model.sessions.clear();
     model.writer.follows = true;
     model.writer.plan.target.clone_from(&model.primary);
+    // No earlier target has anything left to answer.
+    model.writer.arrived.clone_from(&model.primary);
     for node in &mut model.nodes {
         node.phase = None;
     }

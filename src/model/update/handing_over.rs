@@ -15,6 +15,8 @@ use crate::model::{Lsn, Model, Node, NodeName, Op};
 const ASK_AGAIN_MS: u64 = 250;
 /// A primary that was started while an election waits is waited for so long: crash recovery takes a second or two.
 const COMES_UP_MS: u64 = 10_000;
+/// Why an election doesn't cover promises of an earlier rule (see `promise`).
+const RULE_CHANGED: &str = "the rule had just changed";
 /// An automatic failover that failed isn't tried again before this.
 const TRY_AGAIN_MS: u64 = 5_000;
 
@@ -199,12 +201,9 @@ pub fn canvassed(
             let text = elected(answers, &node, doubt.as_deref());
             let tone = if doubt.is_some() { Tone::Warn } else { Tone::Plain };
             model.note(Who::Lab, tone, text, steps);
-            if let Some(why) = doubt {
-                model.unsafe_election.get_or_insert(why);
-            }
             let now = model.now;
             if let Some(h) = handover(model, id) {
-                (h.elected, h.new) = (Some(now), Some(node.clone()));
+                (h.elected, h.new, h.doubt) = (Some(now), Some(node.clone()), doubt);
                 h.waits_for.clear();
             }
             let mut effects = get_ready(model, &node);
@@ -281,17 +280,30 @@ pub fn reached(model: &mut Model, id: OpId, reached: Reached) -> Vec<Effect> {
         Reached::Counted(_) => {}
         Reached::Open(node) => {
             (h.promoted, h.new) = (Some(now), Some(node.clone()));
-            return take_office(model, &node);
+            let doubt = h.doubt.clone();
+            return take_office(model, &node, doubt);
         }
     }
     Vec::new()
 }
 
-/// A node is the primary from now on: the writer and the heartbeat go there.
-pub fn take_office(model: &mut Model, name: &NodeName) -> Vec<Effect> {
+/// What becomes of the promises when the primary's part moves: `doubt` says why the new one may lack what was promised, and ends them
+/// all, those too that no look had confirmed yet. So shortly after a change of the rule the earlier ones end.
+fn carry_promises(model: &mut Model, doubt: Option<String>) {
+    if !model.footing.moved() && doubt.is_none() {
+        model.ledger.end_promises(RULE_CHANGED);
+    }
+    model.ledger.primary_moved();
+    if let Some(why) = doubt {
+        model.ledger.end_promises(&why);
+        model.unsafe_election.get_or_insert(why);
+    }
+}
+
+/// A node is the primary from now on: the writer and the heartbeat go there. `doubt`: why it may lack what was promised, if so.
+pub fn take_office(model: &mut Model, name: &NodeName, doubt: Option<String>) -> Vec<Effect> {
     model.rule_seen = None;
-    let covered = model.footing.moved();
-    model.ledger.primary_moved(covered);
+    carry_promises(model, doubt);
     super::outcomes::leave_waiting_behind(model, name);
     model.primary = Some(name.clone());
     if let Some(node) = model.node_mut(name) {
@@ -399,8 +411,8 @@ pub fn fenced(model: &mut Model, name: &NodeName) -> Vec<Effect> {
     });
     match other.map(|n| n.name.clone()).filter(|_| model.primary.as_ref() == Some(name)) {
         Some(other) => {
-            model.unsafe_election.get_or_insert_with(|| format!("{name} was fenced, and {other} kept"));
-            take_office(model, &other)
+            let doubt = format!("{name} was fenced, and {other} kept");
+            take_office(model, &other, Some(doubt))
         }
         None => Vec::new(),
     }

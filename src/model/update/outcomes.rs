@@ -207,10 +207,7 @@ fn rule_applied(model: &mut Model, happened: &Happened) {
 }
 
 fn promoted(model: &mut Model, name: &NodeName, happened: &Happened, op: &Op) -> Vec<Effect> {
-    if let Some(why) = &op.unsafe_election {
-        model.unsafe_election.get_or_insert_with(|| why.clone());
-    }
-    let effects = handing_over::take_office(model, name);
+    let effects = handing_over::take_office(model, name, op.unsafe_election.clone());
     if let Happened::Promoted { timeline, fork, names } = happened {
         handing_over::settle_in(model, name, *timeline, *fork, names);
     }
@@ -296,13 +293,12 @@ fn verified(model: &mut Model, happened: &Happened, op: &Op) {
     let mut verification = verdict::judge(&Case {
         at: model.now,
         books: &books,
-        tried: &model.ledger.tried,
+        now: &model.ledger,
         reading,
         primary: model.primary.as_ref(),
         system_identifier: model.system_identifier,
         lab: &model.lab,
         rivals: &rivals,
-        elections: model.unsafe_election.as_deref().map_or(Ok(()), Err),
     });
     // Until a promotion is complete nobody can say which history counts.
     let promotes = model.ops.values().any(|op| matches!(op.command, Some(Command::Promote(_))));

@@ -190,10 +190,13 @@ fn settle_promise(model: &mut Model) {
     model.rule_seen = (!changing && is_primary).then_some(seen);
 }
 
-/// Whether the last look found a rule in force that the writer's commits wait for.
+/// Whether the last look found a rule in force that the writer's commits wait for. The rule is the primary's: what an old one
+/// acknowledges, right after another took office or because the writer was told to stay, isn't promised by it.
 fn may_be_promised(model: &Model) -> bool {
-    let waits = ["remote_write", "on", "remote_apply"].contains(&model.writer.plan.level.as_str());
-    waits && model.rule_seen.as_ref().is_some_and(|rule| !rule.is_empty())
+    let writer = &model.writer;
+    let waits = ["remote_write", "on", "remote_apply"].contains(&writer.plan.level.as_str());
+    let there = writer.arrived == model.primary && writer.plan.target == model.primary;
+    waits && there && model.rule_seen.as_ref().is_some_and(|rule| !rule.is_empty())
 }
 
 /// Whether every other node of the lab has flushed the primary's log up to here, by the primary's word.

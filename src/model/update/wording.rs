@@ -244,7 +244,7 @@ fn verify(model: &Model) -> (Tone, String) {
         "sound" => Tone::Warn,
         _ => Tone::Bad,
     };
-    let why = v.verdict.findings().join("; ");
+    let why = v.findings().join("; ");
     let colon = if why.is_empty() { "" } else { ": " };
     let own = |(n, s): (&NodeName, &Side)| match count(&s.only) {
         0 => format!("{n} has no row of its own"),
