@@ -45,7 +45,10 @@ use terminal::Left;
 /// The whole program; gives its exit code.
 pub fn main() -> ExitCode {
     hooks::install();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return parsed_nothing(&told).into(),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -62,6 +65,17 @@ pub fn main() -> ExitCode {
     // Whatever still blocks has nothing left to do.
     runtime.shutdown_background();
     code.into()
+}
+
+/// Prints help and the version as they are. What a wrong command line is told repeats what stood there, which may come from
+/// elsewhere: that is made harmless, at the price of its colours.
+fn parsed_nothing(told: &clap::Error) -> u8 {
+    if told.use_stderr() {
+        drop(plain::print_error(&told.to_string()));
+        return exit::USAGE;
+    }
+    drop(told.print());
+    exit::OK
 }
 
 fn code_of(error: &color_eyre::Report) -> u8 {

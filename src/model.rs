@@ -93,6 +93,9 @@ pub struct Node {
     /// Where the look before it found a standby: when, timeline, position.
     #[serde(default)]
     pub before: Option<(Stamp, u32, Lsn)>,
+    /// How many bytes of WAL a second came between the last three looks, the latest first.
+    #[serde(default)]
+    pub grew: [u64; 2],
     /// Since when it can't be asked, and why.
     pub unreachable: Option<(Stamp, String)>,
     /// What is being done to it ("pg_basebackup", "starting"), while that goes on.
@@ -122,6 +125,7 @@ impl Node {
             sample: None,
             seen: None,
             before: None,
+            grew: [0; 2],
             unreachable: None,
             phase: None,
             logs: VecDeque::new(),

@@ -97,6 +97,7 @@ fn observation(event: RuntimeEvent) -> Observation {
     match event {
         RuntimeEvent::State(node, state) => Observation::Node(node, Look::State(state)),
         RuntimeEvent::Log(node, lines) => Observation::Node(node, Look::Log(lines)),
+        RuntimeEvent::Moved(node, from, to) => Observation::Node(node, Look::Moved { from, to }),
         RuntimeEvent::Engine(why) => Observation::Engine(why),
     }
 }

@@ -90,6 +90,8 @@ pub enum RuntimeEvent {
     State(NodeName, NodeState),
     /// Lines of a node's server log, escaped already; bursts come in batches and may be thinned (then a line says how many).
     Log(NodeName, Vec<LogLine>),
+    /// Another program has the port where a node listened (the first): it listens on another from now on.
+    Moved(NodeName, u16, u16),
     /// The engine stopped answering (why), or answers again (None).
     Engine(Option<String>),
 }

@@ -438,7 +438,7 @@ fn programs_of(version: &str) -> tempfile::TempDir {
 #[test]
 fn programs_are_judged_by_their_version() {
     let old = "PostgreSQL 14 is too old: replab needs 15 or newer";
-    let new = "PostgreSQL 19 is newer than what replab was tested with (15 to 18)";
+    let new = "PostgreSQL 19 is newer than what replab is made for (15 to 18)";
     for (version, word, part) in [("14.9", "no ", old), ("19beta1", "ok ", new), ("15.2", "ok ", "PostgreSQL 15.2")] {
         let folder = programs_of(version);
         let dir = folder.path().to_str().unwrap();

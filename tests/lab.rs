@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::stage::{DEADLINE, Stage, name};
-use replab::model::Model;
+use replab::model::{Model, Stamp};
 use replab::model::cluster::NodeState;
 use replab::model::command::Rate;
 use replab::model::ledger::Ids;
@@ -231,6 +231,8 @@ async fn writers_and_settings<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!((judged.lost, judged.verdict.word()), (0, "sound"));
     assert_eq!(judged.nodes[&name("p")].present, acked(stage.model()));
     the_heart_beats(&mut stage).await;
+    idle_is_that_nobody_writes(&mut stage).await;
+    shown_steps_are_what_ran(&mut stage).await;
     settings_and_sql(&mut stage).await;
     stage.close().await;
 }
@@ -247,6 +249,73 @@ async fn the_heart_beats<R: Runtime>(stage: &mut Stage<R>) {
     stage.command("heartbeat on").await;
     let again = format!("SELECT beat <> {last} FROM replab.heartbeat");
     stage.until_psql("p", &again, "t").await;
+}
+
+/// Some 200 small commits a second for two seconds, by psql: the standby is level again after each.
+const OTHER_WRITER: &str = "\
+DO $$ BEGIN
+    FOR turn IN 1..400 LOOP
+        INSERT INTO others VALUES (turn, repeat('x', 200));
+        COMMIT;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+END $$";
+
+/// The lab's writer rests, and psql writes: level isn't idle then. Afterwards it is.
+async fn idle_is_that_nobody_writes<R: Runtime>(stage: &mut Stage<R>) {
+    let s1 = |m: &Model| m.rung(m.node(&name("s1")).unwrap());
+    stage.until_so("s1 to be idle", |m| s1(m).idle).await;
+    stage.psql("p", "CREATE TABLE others (turn int, payload text)").await;
+    let mut looks: Vec<(Option<Stamp>, bool, bool)> = Vec::new();
+    let look = |m: &Model| {
+        let seen = m.node(&name("p")).unwrap().seen;
+        if looks.last().is_none_or(|(last, ..)| *last != seen) {
+            looks.push((seen, s1(m).behind == Some(0), s1(m).idle));
+        }
+    };
+    stage.psql_while("p", OTHER_WRITER, look).await.unwrap();
+    let counted = |wanted| looks.iter().filter(|(_, level, idle)| (*level, *idle) == wanted).count();
+    println!("{} looks: {} level, {} idle", looks.len(), counted((true, false)), counted((true, true)));
+    assert!(looks.len() >= 6 && counted((true, false)) > 0, "{looks:?}");
+    // Before the writing, across its beginning, across its end.
+    assert!(counted((true, true)) <= 3, "{looks:?}");
+    stage.until_so("s1 to be idle again", |m| s1(m).idle).await;
+    stage.psql("p", "DROP TABLE others").await;
+}
+
+/// What `J` shows of an act is the SQL that ran: where the server logs statements it has that very text, and a person may run
+/// it again as it stands.
+async fn shown_steps_are_what_ran<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("set log_statement ddl").await;
+    for node in ["p", "s1", "s2"] {
+        stage.until_psql(node, "SHOW log_statement", "ddl").await;
+    }
+    for command in [
+        "set log_filename it's\\.log on s1",
+        "sync first 1 (s1)",
+        "sync off",
+        "cancel",
+        "terminate",
+        "replay pause s1",
+        "replay resume s1",
+        "follow s2 s1",
+        "follow s2 p",
+        "set log_filename default on s1",
+    ] {
+        stage.command(command).await;
+        let steps = stage.model().journal.entries().rev().find(|e| !e.steps.is_empty()).unwrap().steps.clone();
+        let sql: Vec<(&str, &str)> = steps.iter().filter_map(|step| step.split_once(": ")).collect();
+        assert!(!sql.is_empty(), "{command}: {steps:?}");
+        for (node, text) in sql {
+            if text.starts_with("ALTER SYSTEM") {
+                let ran = format!("statement: {text}");
+                let logged = |m: &Model| m.node(&name(node)).unwrap().logs.iter().any(|l| l.line.text == ran);
+                stage.until_so(&ran, logged).await;
+            }
+            stage.psql(node, text).await;
+        }
+    }
+    stage.command("set log_statement default").await;
 }
 
 async fn settings_and_sql<R: Runtime>(stage: &mut Stage<R>) {

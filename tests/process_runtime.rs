@@ -289,6 +289,35 @@ async fn a_killed_node_is_all_gone_and_starts_again() {
     lab.all_gone().await;
 }
 
+/// Another program may take the port of a node that is down: the node comes back on another one, and that is told.
+#[tokio::test]
+async fn a_port_that_was_taken_meanwhile_gives_way_to_another_and_is_told() {
+    let Some(lab) = lab().await else { return };
+    let node = name("n1");
+    let mut events = lab.runtime.events().expect("the stream");
+    lab.create(&node).await;
+    lab.start(&node).await;
+    lab.runtime.kill(&node).await.expect("killed");
+    let old = lab.address(&node).await;
+    let squatter = std::net::TcpListener::bind(old).expect("the port of a dead node is free");
+    let client = lab.start(&node).await;
+    assert_eq!(text(&client, "SELECT 'here'").await, "here");
+    let new = lab.address(&node).await;
+    assert_ne!(new, old);
+    let told = loop {
+        if let RuntimeEvent::Moved(node, from, to) = next(&mut events).await {
+            break (node, from, to);
+        }
+    };
+    assert_eq!(told, (node.clone(), old.port(), new.port()));
+    // It stays there, also when the old one is free again.
+    drop(squatter);
+    lab.runtime.kill(&node).await.expect("killed");
+    lab.start(&node).await;
+    assert_eq!(lab.address(&node).await, new);
+    lab.all_gone().await;
+}
+
 #[tokio::test]
 async fn an_end_that_nobody_asked_for_is_noticed_and_explained() {
     let Some(lab) = lab().await else { return };
@@ -303,7 +332,7 @@ async fn an_end_that_nobody_asked_for_is_noticed_and_explained() {
         match next(&mut events).await {
             RuntimeEvent::Log(_, lines) => said.extend(lines.into_iter().map(|line| line.severity + &line.text)),
             RuntimeEvent::State(_, state) => states.push(state),
-            RuntimeEvent::Engine(why) => panic!("{why:?}"),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!(states, [NodeState::Running, NodeState::Exited(Some(1))]);

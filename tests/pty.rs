@@ -19,6 +19,28 @@ use common::way::Way;
 const LARGE: (u16, u16) = (160, 45);
 const SMALL: (u16, u16) = (80, 24);
 
+/// What a wrong command line is told repeats what stood there: a terminal must show that, not obey it.
+#[test]
+fn a_hostile_command_line_is_shown_not_obeyed() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    for words in [
+        &["\x1b[2J\x1b[31m\u{202e}nosuch"][..],
+        &["up", "--set", "\x1b[2J\x1b[31m\u{202e}=1"],
+        &["up", "--standbys", "\x1b[2J\x1b[31m\u{202e}"],
+    ] {
+        let mut terminal = Terminal::start_anywhere(&house, &[], words, LARGE);
+        assert_eq!(terminal.exit(), 2, "{words:?}");
+        let text = terminal.text();
+        assert!(text.contains("error:") && text.contains("\\u{202e}"), "{words:?}: {text}");
+        assert!(!terminal.has_colours(), "{words:?}: {text}");
+    }
+    for (word, part) in [("--help", "--version"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let mut terminal = Terminal::start_anywhere(&house, &[], &[word], LARGE);
+        assert_eq!(terminal.exit(), 0);
+        assert!(terminal.text().contains(part), "{}", terminal.text());
+    }
+}
+
 /// Opens the sandbox and waits until it lives.
 fn sandbox(house: &House, size: (u16, u16)) -> Terminal {
     let terminal = Terminal::start(house, &["up"], size);

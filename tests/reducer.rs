@@ -171,6 +171,47 @@ fn idle_is_not_lagging_whatever_replay_lag_says() {
     assert_eq!(rung.link, Link::Connected("streaming".into()));
 }
 
+/// Who writes with psql, at the prompt or in a lesson's session isn't in the writer's pulse: the log tells. A single leap is what a
+/// checkpoint or autovacuum makes of a heartbeat.
+#[test]
+fn what_anybody_writes_is_not_idle() {
+    let mut lab = Lab::live(None);
+    let mut wal = 100;
+    let mut after = |bytes: u64| {
+        wal += bytes;
+        let mut sample = primary("", &[("s1", "async", wal), ("s2", "async", wal)], 0);
+        sample.wal = Lsn(wal);
+        lab.wait_ms(250);
+        lab.see("p", sample);
+        assert_eq!(lab.model.writer.pulse.commits, 0);
+        let rung = &lab.model.ladder()[0];
+        assert_eq!(rung.behind, Some(0));
+        rung.idle
+    };
+    assert_eq!([600, 1_000, 68_952, 600, 500].map(&mut after), [true; 5], "heartbeats, and a checkpoint among them");
+    assert_eq!([3_000, 3_000, 50_000, 3_000].map(&mut after), [true, false, false, false]);
+    assert_eq!([600, 600].map(&mut after), [true, true]);
+}
+
+/// A standby's own standby has what comes down the cascade.
+#[test]
+fn what_is_written_far_up_is_not_idle_below() {
+    let mut lab = Lab::live(None);
+    lab.say("follow s2 s1");
+    lab.done(1, Ok(Happened::Plain));
+    let mut s1 = standby(100);
+    s1.senders = primary("", &[("s2", "async", 100)], 0).senders;
+    lab.see("s1", s1);
+    let idle = |lab: &Lab| lab.model.rung(lab.model.node(&name("s2")).unwrap()).idle;
+    assert!(idle(&lab));
+    for wal in [20_000, 40_000] {
+        let mut sample = primary("", &[("s1", "async", 100)], 0);
+        sample.wal = Lsn(wal);
+        lab.see("p", sample);
+    }
+    assert!(!idle(&lab), "s1 stands still, but p doesn't");
+}
+
 #[test]
 fn a_silent_standby_is_last_known_and_then_disconnected() {
     let mut lab = Lab::live(None);
@@ -215,6 +256,13 @@ fn quiet_where_no_heartbeat_comes_is_not_silent() {
     lab.see("p", quiet(primary("", &[("s1", "async", 100)], 0)));
     assert_eq!(links(&lab), [Link::Connected("streaming".into())]);
     assert!(!lab.said("has not answered"));
+}
+
+#[test]
+fn a_port_that_another_program_took_is_told() {
+    let mut lab = Lab::live(None);
+    lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::Moved { from: 15_001, to: 15_002 })));
+    assert!(lab.said("another program has port 15001 of this machine: s1 listens on 15002 from now on"));
 }
 
 #[test]

@@ -249,7 +249,12 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// Messages: standard error. They may quote names and texts from elsewhere.
 pub fn complain(text: &str) -> io::Result<()> {
-    quietly(writeln!(io::stderr().lock(), "replab: {}", safe_prose(text)))
+    print_error(&format!("replab: {text}\n"))
+}
+
+/// Prints on standard error what ends its lines itself.
+pub fn print_error(text: &str) -> io::Result<()> {
+    quietly(write!(io::stderr().lock(), "{}", safe_prose(text)))
 }
 
 fn quietly(done: io::Result<()>) -> io::Result<()> {

@@ -14,6 +14,7 @@ use crate::observe;
 use crate::pg::conf::{self, PASSFILE, Setting, Upstream};
 use crate::pg::control::Control;
 use crate::pg::secret::Secret;
+use crate::pg::sql;
 use crate::runtime::{Job, NodeFile, Origin, Place, Runtime};
 
 /// A standby that isn't streaming after this long won't be.
@@ -154,7 +155,7 @@ pub async fn reset<R: Runtime>(lab: &Arc<Lab<R>>, topology: &Topology, steps: &m
 
 pub async fn add<R: Runtime>(lab: &Arc<Lab<R>>, name: &NodeName, upstream: &NodeName, steps: &mut Steps) -> Done {
     let source = lab.control(upstream)?;
-    steps.sql(upstream, format!("SELECT pg_create_physical_replication_slot('{name}', true)"));
+    steps.sql(upstream, sql::create_slot(name.as_str()));
     source.create_slot(name.as_str()).await?;
     let made = make_standby(lab, name, upstream, steps).await;
     if made.is_err() {
@@ -235,7 +236,7 @@ pub async fn remove<R: Runtime>(
 ) -> Done {
     steps.node(node, "rm -f -v", "stopped and its folder removed");
     if let Some(up) = upstream {
-        steps.sql(up, format!("SELECT pg_drop_replication_slot('{node}')"));
+        steps.sql(up, sql::drop_slot(node.as_str()));
     }
     take_away(lab, node, upstream).await?;
     lab.look_around().await;

@@ -17,6 +17,7 @@ use crate::model::{Lsn, NodeName};
 use crate::observe::probe;
 use crate::pg::conf;
 use crate::pg::control::Control;
+use crate::pg::sql;
 use crate::runtime::Runtime;
 
 /// A standby that doesn't say how far it is within this has not answered.
@@ -84,11 +85,8 @@ pub async fn canvass<R: Runtime>(
     }
     let answers = all_is_in(lab, standbys).await;
     for answer in &answers {
-        let place = format!("{} on timeline {}", answer.wal, answer.timeline);
-        steps.sql(
-            &answer.node,
-            format!("SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) -> {place}"),
-        );
+        let Answer { node, timeline, wal } = answer;
+        steps.note(format!("{node}: received or replayed up to {wal} on timeline {timeline}, by its own word"));
     }
     Ok(Happened::Canvassed(answers))
 }
@@ -160,14 +158,14 @@ impl<R: Runtime> Telling<'_, R> {
     ) -> Result<Control, Failure> {
         let control = self.lab.control(node)?;
         let slots: Vec<&str> = followers.iter().map(NodeName::as_str).collect();
-        for slot in &slots {
-            steps.sql(node, format!("SELECT pg_create_physical_replication_slot('{slot}', true)"));
-        }
         if let Some(rule) = rule {
-            steps.sql(node, format!("ALTER SYSTEM SET synchronous_standby_names = '{}'", rule.setting()));
-            control.alter_system("synchronous_standby_names", Some(&rule.setting())).await?;
+            steps.setting(node, replication::RULE, Some(&rule.setting()));
+            control.alter_system(replication::RULE, Some(&rule.setting())).await?;
         }
-        steps.sql(node, "SELECT pg_promote(wait => false)");
+        steps.sql(node, sql::PROMOTE);
+        if !slots.is_empty() {
+            steps.sql(node, sql::create_slots(&slots));
+        }
         // On one connection, one after the other: the slots are made while the server leaves recovery.
         let (started, made) = tokio::join!(control.promote(), control.create_slots(&slots));
         started?;
@@ -207,7 +205,7 @@ pub async fn take_over<R: Runtime>(
     let told =
         join_all(followers.iter().zip(roads).map(|(f, road)| async { (f.clone(), repoint(lab, f, node, road).await) }));
     let told = told.await;
-    let (followed, missed) = sort_out(told, node, steps);
+    let (followed, missed) = sort_out(told, steps);
     telling.followed(&followed, &missed).await;
     taken(lab, node, &control, followed, missed).await
 }
@@ -226,14 +224,17 @@ async fn taken<R: Runtime>(
     Ok(Happened::HandedOver(Taken { timeline: sample.timeline, fork, names, missed, followed }))
 }
 
-type Told = (NodeName, Result<(), Failure>);
+/// A standby, and the `primary_conninfo` that it was told by SQL (None: in its files), or why not.
+type Told = (NodeName, Result<Option<String>, Failure>);
 
-fn sort_out(told: Vec<Told>, node: &NodeName, steps: &mut Steps) -> (Vec<NodeName>, Vec<(NodeName, String)>) {
+fn sort_out(told: Vec<Told>, steps: &mut Steps) -> (Vec<NodeName>, Vec<(NodeName, String)>) {
     let (mut followed, mut missed) = (Vec::new(), Vec::new());
     for (follower, done) in told {
         match done {
-            Ok(()) => {
-                steps.sql(&follower, format!("ALTER SYSTEM SET primary_conninfo = '... (the link to {node})'; reload"));
+            Ok(conninfo) => {
+                if conninfo.is_some() {
+                    steps.setting(&follower, replication::UPSTREAM, conninfo.as_deref());
+                }
                 followed.push(follower);
             }
             Err(Failure(why)) => missed.push((follower, why)),
@@ -242,19 +243,20 @@ fn sort_out(told: Vec<Told>, node: &NodeName, steps: &mut Steps) -> (Vec<NodeNam
     (followed, missed)
 }
 
-/// Tells a standby where to stream from, and waits until it does.
+/// Tells a standby where to stream from, and waits until it does; what it was told.
 async fn repoint<R: Runtime>(
     lab: &Arc<Lab<R>>,
     standby: &NodeName,
     upstream: &NodeName,
     road: Result<conf::Upstream, Failure>,
-) -> Result<(), Failure> {
-    replication::point(lab, standby, &road?).await?;
+) -> Result<Option<String>, Failure> {
+    let conninfo = replication::point(lab, standby, &road?).await?;
     let old = lab.nodes().get_mut(standby).and_then(|h| h.upstream.replace(upstream.clone()));
     if let Some(old) = old.filter(|o| o != upstream) {
         links::drop_link(lab, standby, &old);
     }
-    until_followed(lab, standby, upstream, FOLLOW_LIMIT).await
+    until_followed(lab, standby, upstream, FOLLOW_LIMIT).await?;
+    Ok(Some(conninfo))
 }
 
 /// Waits until `upstream` streams to `standby`.
@@ -317,9 +319,9 @@ pub async fn switch_over<R: Runtime>(
     let told =
         join_all(followers.iter().zip(roads).map(|(f, road)| async { (f.clone(), repoint(lab, f, node, road).await) }));
     let (mut told, back) = tokio::join!(told, rejoin::follow_straight(lab, old, node));
-    told.push((old.clone(), back));
+    told.push((old.clone(), back.map(|()| None)));
     steps.note(format!("{old}: standby.signal, primary_conninfo to {node}; started"));
-    let (followed, missed) = sort_out(told, node, steps);
+    let (followed, missed) = sort_out(told, steps);
     telling.followed(&followed, &missed).await;
     taken(lab, node, &control, followed, missed).await
 }
@@ -338,7 +340,7 @@ async fn level<R: Runtime>(
     loop {
         let sample = control.sample().await?;
         if sample.replayed.is_some_and(|at| at > end) {
-            steps.sql(node, format!("SELECT pg_last_wal_replay_lsn() -> {}", sample.replayed.unwrap_or_default()));
+            steps.note(format!("{node}: replayed up to {}, by its own word", sample.replayed.unwrap_or_default()));
             return Ok(());
         }
         if Instant::now() >= limit {

@@ -12,9 +12,7 @@ use crate::model::verdict::{NodeReading, Reading};
 use crate::runtime::Runtime;
 
 pub async fn verify<R: Runtime>(lab: &Arc<Lab<R>>, nodes: &[NodeName], steps: &mut Steps) -> Done {
-    steps.note(
-        "every node: SELECT client, seq FROM replab.writes, as unbroken runs; its system_identifier and the marker row",
-    );
+    steps.note("every node: the rows of replab.writes as unbroken runs; its system_identifier and the marker row");
     let read = join_all(nodes.iter().map(|node| async {
         let reading = rows(lab, node).await.unwrap_or_else(|Failure(why)| NodeReading::Unreadable(why));
         (node.clone(), reading)

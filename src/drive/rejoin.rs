@@ -20,6 +20,7 @@ use crate::model::msg::{Happened, Reached, Rejoined, Road};
 use crate::model::verdict::NodeReading;
 use crate::model::{Lsn, NodeName};
 use crate::pg::conf::{self, Setting, Upstream};
+use crate::pg::sql;
 use crate::runtime::{NodeFile, Place, Runtime};
 
 /// A running node that is to come back is given so long to stop; then it is killed.
@@ -72,8 +73,8 @@ async fn come_back<R: Runtime>(
     lab.phase(Some(node), "stopping").await;
     down(lab, node, steps).await?;
     let there = lab.control(source)?;
-    steps.sql(source, "CHECKPOINT");
-    steps.sql(source, format!("SELECT pg_create_physical_replication_slot('{node}', true)"));
+    steps.sql(source, sql::CHECKPOINT);
+    steps.sql(source, sql::create_slot(node.as_str()));
     let source_is_ready = async {
         there.checkpoint().await?;
         Ok::<_, Failure>(there.create_slot(node.as_str()).await?)

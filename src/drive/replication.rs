@@ -13,8 +13,13 @@ use crate::model::msg::Happened;
 use crate::model::sync_rule::SyncRule;
 use crate::pg::conf::{self, PASSFILE, Upstream};
 use crate::pg::control::Control;
+use crate::pg::sql;
 use crate::runtime::{Place, Runtime};
 
+/// The setting that holds the synchronous rule.
+pub(super) const RULE: &str = "synchronous_standby_names";
+/// The setting that says where a standby streams from.
+pub(super) const UPSTREAM: &str = "primary_conninfo";
 /// Promotion of a lab's small server takes some 20 ms; a checkpoint may be in the way.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(30);
 /// A setting is in force when the server has acted on the reload.
@@ -33,13 +38,13 @@ pub async fn apply_rule<R: Runtime>(
 ) -> Done {
     let control = lab.control(node)?;
     let names = rule.setting();
-    steps.sql(node, format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
-    steps.sql(node, "SELECT pg_reload_conf()");
+    steps.setting(node, RULE, Some(&names));
     if nudge {
-        steps.sql(node, "a local heartbeat write, so that standbys reply and waiting commits are looked at again");
+        steps.sql(node, sql::NUDGE);
+        steps.note("(the nudge makes standbys reply, so that waiting commits are looked at again)");
         control.set_rule(&names).await?;
     } else {
-        control.alter_system("synchronous_standby_names", Some(&names)).await?;
+        control.alter_system(RULE, Some(&names)).await?;
     }
     let sample = until(&control, RELOAD_LIMIT, |s| s.settings.synchronous_standby_names == names).await?;
     lab.look(node).await;
@@ -78,10 +83,7 @@ pub async fn set<R: Runtime>(
             )));
         }
         let value = (!value.eq_ignore_ascii_case("default")).then_some(value);
-        let text =
-            value.map_or_else(|| format!("ALTER SYSTEM RESET {name}"), |v| format!("ALTER SYSTEM SET {name} = '{v}'"));
-        steps.sql(node, text);
-        steps.sql(node, "SELECT pg_reload_conf()");
+        steps.setting(node, name, value);
         match lab.control(node)?.alter_system(name, value).await {
             Ok(()) => reached.push(node.as_str()),
             Err(why) => missed.push(format!("{node}: {why}")),
@@ -103,10 +105,10 @@ pub async fn cancel_waiting<R: Runtime>(
 ) -> Done {
     let control = lab.control(node)?;
     let count = if terminate {
-        steps.sql(node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        steps.sql(node, sql::terminate_waiting(None));
         control.terminate_waiting(None).await?
     } else {
-        steps.sql(node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        steps.sql(node, sql::cancel_waiting(None));
         control.cancel_waiting(None).await?
     };
     lab.look(node).await;
@@ -116,7 +118,7 @@ pub async fn cancel_waiting<R: Runtime>(
 pub async fn promote<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, steps: &mut Steps) -> Done {
     let control = lab.control(node)?;
     let before = control.sample().await?;
-    steps.sql(node, "SELECT pg_promote(wait => false)");
+    steps.sql(node, sql::PROMOTE);
     control.promote().await?;
     let after = until(&control, PROMOTE_LIMIT, |s| s.role == Role::Primary && s.timeline != before.timeline).await?;
     let old = lab.nodes().get_mut(node).and_then(|h| h.upstream.take());
@@ -133,12 +135,11 @@ pub async fn promote<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, steps: &mut
 
 pub async fn follow<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, upstream: &NodeName, steps: &mut Steps) -> Done {
     let source = lab.control(upstream)?;
-    steps.sql(upstream, format!("SELECT pg_create_physical_replication_slot('{standby}', true)"));
+    steps.sql(upstream, sql::create_slot(standby.as_str()));
     source.create_slot(standby.as_str()).await?;
     let from = links::link(lab, standby, upstream).await?;
     let conninfo = point(lab, standby, &from).await?;
-    steps.sql(standby, format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'"));
-    steps.sql(standby, "SELECT pg_reload_conf()");
+    steps.setting(standby, UPSTREAM, Some(&conninfo));
     let old = lab.nodes().get_mut(standby).and_then(|h| h.upstream.replace(upstream.clone()));
     if let Some(old) = old.filter(|o| o != upstream) {
         forsake(lab, standby, &old, steps).await;
@@ -147,11 +148,12 @@ pub async fn follow<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, upstream:
     Ok(Happened::Plain)
 }
 
-/// Tells a standby where to stream from. Its slot has its own name wherever it goes, and stands in its files since it was made.
+/// Tells a standby where to stream from, and gives what it was told. Its slot has its own name wherever it goes, and stands in its
+/// files since it was made.
 pub(super) async fn point<R: Runtime>(lab: &Lab<R>, standby: &NodeName, from: &Upstream) -> Result<String, Failure> {
     let passfile = lab.runtime.path(standby, &Place::Private(PASSFILE.to_owned()));
     let conninfo = conf::primary_conninfo(standby, from, &passfile);
-    lab.control(standby)?.alter_system("primary_conninfo", Some(&conninfo)).await?;
+    lab.control(standby)?.alter_system(UPSTREAM, Some(&conninfo)).await?;
     Ok(conninfo)
 }
 
@@ -159,7 +161,7 @@ pub(super) async fn point<R: Runtime>(lab: &Lab<R>, standby: &NodeName, from: &U
 async fn forsake<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, old: &NodeName, steps: &mut Steps) {
     links::drop_link(lab, standby, old);
     let Ok(control) = lab.control(old) else { return };
-    steps.sql(old, format!("SELECT pg_drop_replication_slot('{standby}')"));
+    steps.sql(old, sql::drop_slot(standby.as_str()));
     if let Err(Failure(why)) = drop_slot(&control, standby).await {
         steps.note(format!("{old} keeps the slot {standby}: {why}"));
     }
@@ -167,7 +169,7 @@ async fn forsake<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, old: &NodeNa
 
 pub async fn replay<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, pause: bool, steps: &mut Steps) -> Done {
     let control = lab.control(node)?;
-    steps.sql(node, if pause { "SELECT pg_wal_replay_pause()" } else { "SELECT pg_wal_replay_resume()" });
+    steps.sql(node, if pause { sql::REPLAY_PAUSE } else { sql::REPLAY_RESUME });
     if pause {
         control.pause_replay().await?;
     } else {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use crate::model::NodeName;
+use crate::pg::sql;
 
 /// Collects the steps of one act.
 #[derive(Debug)]
@@ -18,12 +19,18 @@ impl Steps {
         Self { docker: kind == "docker", lab: lab.to_owned(), lines: Vec::new() }
     }
 
-    /// SQL on a node.
+    /// SQL on a node, as it is sent: no prose, a person may paste it.
     pub fn sql(&mut self, node: &NodeName, text: impl Display) {
         self.lines.push(format!("{node}: {text}"));
     }
 
-    /// Something done to the lab's own parts.
+    /// A setting of a node set or (None) reset, and its files read again.
+    pub fn setting(&mut self, node: &NodeName, name: &str, value: Option<&str>) {
+        self.sql(node, sql::alter_system(name, value));
+        self.sql(node, sql::RELOAD);
+    }
+
+    /// Something done to the lab's own parts, or a word about the steps, in prose.
     pub fn note(&mut self, text: impl Display) {
         self.lines.push(text.to_string());
     }

@@ -177,6 +177,13 @@ pub enum Look {
     State(NodeState),
     /// The server logged something.
     Log(Vec<LogLine>),
+    /// It listens on another port than before, because another program has that one.
+    Moved {
+        /// Where it listened.
+        from: u16,
+        /// Where it listens.
+        to: u16,
+    },
 }
 
 /// A look at a node, or at the engine under all of them.

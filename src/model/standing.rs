@@ -12,6 +12,10 @@ pub(super) const SILENT_US: i64 = 500_000;
 /// The heart must have beaten this long before its silence means anything.
 const HEART_WARM_MS: u64 = 1_500;
 
+/// More WAL than this, in bytes a second, is more than the heartbeat. A beat is an update in place and its commit, 200 bytes
+/// in the shipped recordings, so ten beats are 2 kB; locks of its row, running-xacts records and a slow look are room enough.
+const HEARTBEAT_BYTES: u64 = 8 * 1024;
+
 /// What is known of a standby's connection to its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -101,7 +105,7 @@ impl Model {
             lag_us: lag(behind, row, fresh, node),
             lags_us: [(1, row.and_then(|r| r.write_lag_us)), (2, row.and_then(|r| r.flush_lag_us))]
                 .map(|(step, lag)| if wal.is_some() && wal == steps[step] { Some(0) } else { lag }.filter(|_| fresh)),
-            idle: fresh && behind == Some(0) && self.quiet(),
+            idle: fresh && behind == Some(0) && self.quiet(upstream),
             behind,
             link,
         }
@@ -189,9 +193,10 @@ impl Model {
         false
     }
 
-    /// Whether nothing but the heartbeat is written.
-    fn quiet(&self) -> bool {
-        self.writer.pulse.commits == 0
+    /// Whether nothing but the heartbeat is written: by the lab's writer, or, as the log shows, by anybody else.
+    fn quiet(&self, upstream: Option<&Node>) -> bool {
+        let written = [upstream, self.primary_node()].into_iter().flatten().any(is_written);
+        self.writer.pulse.commits == 0 && !written
     }
 
     /// How the standby of this application_name stands, for the rule in plain words; None when no node has the name.
@@ -289,6 +294,11 @@ impl Model {
 fn has_lost(node: &Node, upstream_seen: super::Stamp) -> bool {
     let later = node.answers() && node.seen > Some(upstream_seen);
     later && node.sample.as_ref().is_some_and(|s| s.role == Role::Standby && s.receiver.is_none())
+}
+
+/// Twice running: a checkpoint or autovacuum brings some ten pages at once (68 kB seen), but not at every look.
+fn is_written(node: &Node) -> bool {
+    node.grew.iter().all(|grew| *grew > HEARTBEAT_BYTES)
 }
 
 pub(super) fn row_of<'a>(senders: &'a [SenderRow], name: &NodeName) -> Option<&'a SenderRow> {

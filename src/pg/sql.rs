@@ -1,5 +1,6 @@
 //! All SQL text of the lab. Knows no connection; every statement runs on PostgreSQL 15 to 18, on a primary and, where it
-//! only reads, on a standby.
+//! only reads, on a standby. The statements behind a person's acts are public and hold their values: what is shown of an act
+//! is the very text that was sent.
 
 use super::quote::{ident, literal};
 
@@ -164,24 +165,28 @@ pub(super) fn mark(lab: &str) -> String {
 /// A transaction of a few bytes that changes no table: its WAL makes every standby reply, and a reply is what releases
 /// waiting commits after the rule was changed (facts "Lag and detection"). Manual 9.28.6.
 /// Nothing on a standby.
-pub(super) const NUDGE: &str =
+pub const NUDGE: &str =
     "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'replab', 'nudge') END";
 /// Makes the server read its files again.
-pub(super) const RELOAD: &str = "SELECT pg_reload_conf()";
+pub const RELOAD: &str = "SELECT pg_reload_conf()";
 /// Starts a promotion without waiting for it: the waiting form polls every 100 ms (facts "Speed").
-pub(super) const PROMOTE: &str = "SELECT pg_promote(wait => false)";
+pub const PROMOTE: &str = "SELECT pg_promote(wait => false)";
 /// Pauses replay.
-pub(super) const REPLAY_PAUSE: &str = "SELECT pg_wal_replay_pause()";
+pub const REPLAY_PAUSE: &str = "SELECT pg_wal_replay_pause()";
 /// Resumes replay.
-pub(super) const REPLAY_RESUME: &str = "SELECT pg_wal_replay_resume()";
+pub const REPLAY_RESUME: &str = "SELECT pg_wal_replay_resume()";
 /// When a setting takes effect (postmaster, sighup, user …); nothing for one that no module has made known.
 pub(super) const SETTING_CONTEXT: &str = "SELECT context FROM pg_settings WHERE lower(name) = lower($1)";
 /// Makes a physical slot that keeps WAL from now on; nothing where it is already there.
-pub(super) const CREATE_SLOT: &str = "\
-SELECT pg_create_physical_replication_slot($1, true)
-WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = $1)";
+pub fn create_slot(name: &str) -> String {
+    let name = literal(name);
+    format!(
+        "SELECT pg_create_physical_replication_slot({name}, true) \
+         WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = {name})"
+    )
+}
 /// The same for several.
-pub(super) fn create_slots(names: &[&str]) -> String {
+pub fn create_slots(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
     format!(
         "SELECT pg_create_physical_replication_slot(name, true) FROM unnest(ARRAY[{}]::text[]) name \
@@ -190,21 +195,31 @@ pub(super) fn create_slots(names: &[&str]) -> String {
     )
 }
 /// Drops a slot; nothing where there is none.
-pub(super) const DROP_SLOT: &str =
-    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
-/// Cancels the wait of commits that wait for a standby: of these backends, or of all where the list is NULL. The commit
-/// stays, locally (facts, first table).
-pub(super) const CANCEL_WAITING: &str = "\
-SELECT count(*) FROM (SELECT pg_cancel_backend(pid) AS done FROM pg_stat_activity
-    WHERE wait_event = 'SyncRep' AND ($1::int[] IS NULL OR pid = ANY ($1))) x WHERE done";
+pub fn drop_slot(name: &str) -> String {
+    let name = literal(name);
+    format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {name}")
+}
+/// Cancels the wait of commits that wait for a standby: of these backends, or (None) of all. The commit stays, locally
+/// (facts, first table). Counts those that were signalled.
+pub fn cancel_waiting(pids: Option<&[i32]>) -> String {
+    signal_waiting("pg_cancel_backend", pids)
+}
 /// Ends the sessions of such backends.
-pub(super) const TERMINATE_WAITING: &str = "\
-SELECT count(*) FROM (SELECT pg_terminate_backend(pid) AS done FROM pg_stat_activity
-    WHERE wait_event = 'SyncRep' AND ($1::int[] IS NULL OR pid = ANY ($1))) x WHERE done";
+pub fn terminate_waiting(pids: Option<&[i32]>) -> String {
+    signal_waiting("pg_terminate_backend", pids)
+}
+fn signal_waiting(function: &str, pids: Option<&[i32]>) -> String {
+    let list = |pids: &[i32]| pids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    let among = pids.map_or_else(String::new, |pids| format!(" AND pid = ANY ('{{{}}}'::int[])", list(pids)));
+    format!(
+        "SELECT count(*) FROM (SELECT {function}(pid) AS done FROM pg_stat_activity \
+         WHERE wait_event = 'SyncRep'{among}) x WHERE done"
+    )
+}
 /// Where the next WAL record goes.
 pub(super) const INSERT_POSITION: &str = "SELECT pg_current_wal_insert_lsn()";
 /// A checkpoint.
-pub(super) const CHECKPOINT: &str = "CHECKPOINT";
+pub const CHECKPOINT: &str = "CHECKPOINT";
 /// The rows of the clients $1 to $2 as unbroken runs of numbers (gaps and islands), in order.
 pub(super) const LEDGER: &str = "\
 SELECT client, min(seq), max(seq)
@@ -233,7 +248,7 @@ FROM (SELECT pg_is_in_recovery() AS standby) r";
 pub const INSERT: &str = "INSERT INTO replab.writes(client, seq, payload) VALUES ($1, $2, $3)";
 
 /// Sets or (None) resets a setting of this server. The name has been checked to be one.
-pub(super) fn alter_system(name: &str, value: Option<&str>) -> String {
+pub fn alter_system(name: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("ALTER SYSTEM SET {name} = {}", literal(value)),
         None => format!("ALTER SYSTEM RESET {name}"),

@@ -35,7 +35,7 @@ pub(super) fn render(buf: &mut Buffer, inner: Rect, model: &Model, view: &View) 
     if let Some(why) = &model.writer.pulse.trouble {
         top.push(Line::styled(prose::clip(&format!("▲ {why}"), width), theme.warn));
     }
-    let verdict = model.verification.as_ref().map_or_else(Vec::new, |v| verdict(v, width, theme));
+    let verdict = model.verification.as_ref().map_or_else(Vec::new, |v| verdict(model, v, width, theme));
     let used = top.len() as u16;
     widgets::lines(buf, inner, top);
     let room = inner.height.saturating_sub(used + verdict.len() as u16);
@@ -95,10 +95,11 @@ fn figures_grid(buf: &mut Buffer, area: Rect, room: u16, model: &Model, theme: &
 }
 
 /// What the nodes were found to hold; losses first, then whether a promise was broken.
-fn verdict(v: &Verification, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn verdict(model: &Model, v: &Verification, width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let (aside, losses): (Vec<_>, Vec<_>) =
         v.parts().into_iter().filter(|_| v.judged).partition(|(weight, _)| *weight == Weight::Aside);
-    let mut spans = said(losses, theme);
+    let mut spans = vec![Span::styled(format!("Read at {}{}: ", figures::clock(v.at), since(model, v)), theme.dim)];
+    spans.extend(said(losses, theme));
     let (sign, style) = match v.verdict {
         Verdict::Sound => ("✔ sound", theme.badge_good),
         Verdict::Unknown(_) => ("? not known", theme.badge_warn),
@@ -110,8 +111,13 @@ fn verdict(v: &Verification, width: usize, theme: &Theme) -> Vec<Line<'static>> 
     for finding in v.verdict.findings() {
         spans.push(Span::styled(format!("{finding}. "), theme.warn));
     }
-    spans.push(Span::styled(format!("read at {}", figures::clock(v.at)), theme.dim));
     prose::wrap_spans(&spans, width, 0)
+}
+
+/// Who has become a primary since the rows were read: what is said is of before.
+fn since(model: &Model, v: &Verification) -> String {
+    let later = model.timelines.last().filter(|timeline| timeline.at > v.at);
+    later.map_or_else(String::new, |timeline| format!(", before {} took over", timeline.node))
 }
 
 /// Sentences, each in the colour of its weight.

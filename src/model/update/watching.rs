@@ -7,10 +7,13 @@ use crate::model::journal::{Tone, Who};
 use crate::model::ledger::{Ack, IdRange};
 use crate::model::msg::{Effect, WriterPulse};
 use crate::model::standing::{Link, row_of};
-use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage};
+use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage, Stamp};
 
 /// Log lines kept per node.
 const LOG_LINES: usize = 500;
+
+/// The time from one look at a node to the next.
+const LOOK_MS: u64 = 250;
 
 /// A node that can't be asked for this long is worth a sentence.
 const UNREACHABLE_TOLD_MS: u64 = 500;
@@ -24,6 +27,10 @@ pub fn observed(model: &mut Model, observation: Observation) -> Vec<Effect> {
         Observation::Node(name, Look::Sample(sample)) => sampled(model, &name, *sample),
         Observation::Node(name, Look::Unreachable(why)) => unreachable(model, &name, why),
         Observation::Node(name, Look::State(state)) => changed_state(model, &name, state),
+        Observation::Node(name, Look::Moved { from, to }) => {
+            let text = format!("another program has port {from} of this machine: {name} listens on {to} from now on");
+            model.say(Who::Lab, Tone::Warn, text);
+        }
         Observation::Node(name, Look::Log(lines)) => {
             tell_fork(model, &name, &lines);
             tell_crash(model, &name, &lines);
@@ -96,6 +103,7 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     }
     let after = (sample.role, sample.timeline);
     let last = node.sample.as_ref().filter(|s| s.role == Role::Standby);
+    node.grew = [growth(node, now, &sample), node.grew[0]];
     node.before = node.seen.zip(last).map(|(at, s)| (at, s.timeline, s.wal));
     node.seen = Some(now);
     node.sample = Some(sample);
@@ -121,6 +129,13 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     }
     tell_links(model, Some(name));
     tell_slots(model, name);
+}
+
+/// Bytes of WAL a second since the last look. Looks that came late come close together: what lies between them took no less
+/// than the time from one look to the next.
+fn growth(node: &Node, now: Stamp, sample: &Sample) -> u64 {
+    let Some((seen, last)) = node.seen.zip(node.sample.as_ref()) else { return 0 };
+    sample.wal.bytes_ahead_of(last.wal).saturating_mul(1_000) / now.ms_since(seen).max(LOOK_MS)
 }
 
 /// Says once that a second primary runs; not while the part moves, when what was seen may be a moment old.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
-use tokio_postgres::types::{PgLsn, ToSql};
+use tokio_postgres::types::PgLsn;
 
 use super::session::Session;
 use super::{Control, ControlError};
@@ -143,7 +143,7 @@ impl Control {
 
     /// Makes a physical slot that keeps WAL from now on. One that is there already is left as it is.
     pub async fn create_slot(&self, name: &str) -> Result<(), ControlError> {
-        self.call(async |session| execute(session, sql::CREATE_SLOT, &[&name]).await).await
+        self.call(async |session| batch(session, &sql::create_slot(name)).await).await
     }
 
     /// The same for several, in one round trip.
@@ -157,17 +157,17 @@ impl Control {
 
     /// Drops a slot; one that isn't there is fine. 55006 while something is connected to it.
     pub async fn drop_slot(&self, name: &str) -> Result<(), ControlError> {
-        self.call(async |session| execute(session, sql::DROP_SLOT, &[&name]).await).await
+        self.call(async |session| batch(session, &sql::drop_slot(name)).await).await
     }
 
     /// Cancels the wait of commits that wait for a standby: of these backends, or (None) of all. How many were signalled.
     pub async fn cancel_waiting(&self, pids: Option<&[i32]>) -> Result<u64, ControlError> {
-        self.count(sql::CANCEL_WAITING, pids).await
+        self.count(&sql::cancel_waiting(pids)).await
     }
 
     /// Ends the sessions of commits that wait for a standby.
     pub async fn terminate_waiting(&self, pids: Option<&[i32]>) -> Result<u64, ControlError> {
-        self.count(sql::TERMINATE_WAITING, pids).await
+        self.count(&sql::terminate_waiting(pids)).await
     }
 
     /// Where the next WAL record goes, on a primary.
@@ -248,9 +248,9 @@ impl Control {
         .await
     }
 
-    async fn count(&self, statement: &str, pids: Option<&[i32]>) -> Result<u64, ControlError> {
+    async fn count(&self, statement: &str) -> Result<u64, ControlError> {
         self.call(async |session| {
-            let row = session.client.query_one(statement, &[&pids]).await;
+            let row = session.client.query_one(statement, &[]).await;
             let count: Result<i64, _> = row.and_then(|row| row.try_get(0));
             count.map(i64::cast_unsigned).map_err(|e| ControlError::from_pg(&e))
         })
@@ -283,9 +283,4 @@ async fn texts(session: &Session, query: &str) -> Result<Vec<String>, ControlErr
         _ => None,
     });
     Ok(rows.collect())
-}
-
-async fn execute(session: &Session, statement: &str, values: &[&(dyn ToSql + Sync)]) -> Result<(), ControlError> {
-    session.client.execute(statement, values).await.map_err(|e| ControlError::from_pg(&e))?;
-    Ok(())
 }

@@ -31,6 +31,11 @@ impl Events {
         drop(self.sender.send(RuntimeEvent::State(node.clone(), state)).await);
     }
 
+    /// Tells that a node's port is another one; waits and is dropped like a state.
+    pub async fn moved(&self, node: &NodeName, from: u16, to: u16) {
+        drop(self.sender.send(RuntimeEvent::Moved(node.clone(), from, to)).await);
+    }
+
     /// Tells lines of a log, without ever waiting: lines for which there is no room are counted in `thinned`, and the
     /// next batch begins with a line that says how many.
     pub fn log(&self, node: &NodeName, mut lines: Vec<LogLine>, thinned: &mut usize) {

@@ -89,7 +89,7 @@ impl Node {
             return Ok(());
         }
         self.clear_remains().await?;
-        self.settle_port(ground)?;
+        self.settle_port(ground, events).await?;
         let what = format!("start {}", self.name);
         let mut child = self.spawn(ground).failed(&what)?;
         let pid = child.id().map(u32::cast_signed);
@@ -121,15 +121,16 @@ impl Node {
         .await
     }
 
-    /// Keeps the port for the node's life, unless somebody took it while the server was away.
-    fn settle_port(&self, ground: &Ground) -> Result<()> {
+    /// Keeps the port for the node's life, unless somebody took it while the server was away. That is told: who looked at the
+    /// node with psql finds another program there now.
+    async fn settle_port(&self, ground: &Ground, events: &Events) -> Result<()> {
         if TcpListener::bind(self.address()).is_ok() {
             return Ok(());
         }
         let new = ground.take_port()?;
         let old = self.port.swap(new, Ordering::Relaxed);
         ground.give_back_port(old);
-        tracing::warn!(node = %self.name, old, new, "another program took the node's port; it has a new one");
+        events.moved(&self.name, old, new).await;
         Ok(())
     }
 
