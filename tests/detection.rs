@@ -50,8 +50,13 @@ async fn noticed<R: Runtime>(stage: &mut Stage<R>, countdown: Countdown, rows: &
     counting.into_iter().collect::<Vec<_>>().join(" ")
 }
 
+/// The lab has seen it too: what it knew before may be of the connection that ended.
 async fn streams_again<R: Runtime>(stage: &mut Stage<R>) {
-    stage.until_so("s1 to stream", |m| m.rung(s1(m)).link == Link::Connected("streaming".into())).await;
+    stage.until_psql("s1", RECEIVER, "1").await;
+    let from = stage.model().now;
+    let streams = |m: &Model| m.rung(s1(m)).link == Link::Connected("streaming".into());
+    let looked = |m: &Model| m.node(&name("p")).unwrap().seen > Some(from);
+    stage.until_so("s1 to stream", |m| looked(m) && streams(m)).await;
     stage.until_so("nothing to count down", |m| m.countdowns().is_empty()).await;
 }
 

@@ -123,31 +123,20 @@ impl Model {
     /// It owes an answer: where the heartbeat comes, for what it hasn't confirmed; else for its regular reply.
     fn is_silent(&self, upstream: &Node, row: &SenderRow) -> bool {
         let Some(age) = row.reply_age_us else { return false };
-        let owes =
-            upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal)) && !self.hears_nothing(upstream, row);
+        let owes = upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal));
         let age = age.saturating_sub(self.under_way_us(upstream, row));
         age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream))
     }
 
-    /// Cut off one way: it replies when its interval is over, and knows of nothing that it could confirm.
-    fn hears_nothing(&self, upstream: &Node, row: &SenderRow) -> bool {
-        let Some(node) = self.node_of(row) else { return false };
-        self.links.between(&upstream.name, &node.name).cut && !self.links.between(&node.name, &upstream.name).cut
-    }
-
-    fn node_of(&self, row: &SenderRow) -> Option<&Node> {
-        self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(&row.name))
-    }
-
     /// What the lab itself delays on that link: slow isn't silent.
     fn under_way_us(&self, upstream: &Node, row: &SenderRow) -> i64 {
-        let Some(node) = self.node_of(row) else { return 0 };
+        let Some(node) = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(&row.name)) else { return 0 };
         let lanes = [self.links.between(&upstream.name, &node.name), self.links.between(&node.name, &upstream.name)];
         lanes.iter().filter_map(|lane| lane.slow).map(|slow| (slow.delay_us + slow.jitter_us) as i64).sum()
     }
 
     /// A standby replies at least every wal_receiver_status_interval; 0 turns that off.
-    fn reply_due_us(upstream: &Node) -> i64 {
+    pub(super) fn reply_due_us(upstream: &Node) -> i64 {
         let interval = upstream.sample.as_ref().map_or(10_000, |s| s.settings.wal_receiver_status_interval_ms);
         if interval == 0 { i64::MAX } else { (interval as i64 + 1_000) * 1_000 }
     }
