@@ -24,6 +24,7 @@ pub mod links;
 pub mod loss;
 pub mod lsn;
 pub mod msg;
+pub mod outage;
 pub mod promise;
 pub mod ranges;
 pub mod script;
@@ -284,8 +285,11 @@ pub struct Model {
     pub astray: BTreeMap<NodeName, NodeName>,
     /// The cluster's timelines, as far as the lab saw them begin.
     pub timelines: Vec<Timeline>,
-    /// When the person's last fault hit a node.
+    /// When a node that is down or frozen by order was first hit.
     pub fault_at: BTreeMap<NodeName, Stamp>,
+    /// Since when the primary's links are broken.
+    #[serde(default)]
+    pub severed: outage::Severed,
     /// What nodes that came back had of their own.
     pub rejoins: Vec<(Stamp, NodeName, msg::Rejoined)>,
     /// What the last `verify` said.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use common::stage::{Stage, name};
 use replab::model::Model;
+use replab::model::admit::admit;
 use replab::model::cluster::{NodeState, Role};
-use replab::model::command::Rate;
+use replab::model::command::{Command, Rate};
 use replab::model::handover::Handover;
 use replab::model::ledger::count;
 use replab::model::msg::{Origin, Rejoined, Road, WriterPlan};
@@ -20,6 +21,8 @@ fn steady() -> WriterPlan {
 
 everywhere! { steady();
     switchover_loses_nothing
+    switchover_waits_for_one_that_is_behind
+    a_switchover_that_would_lose_comes_to_nothing
     a_laggard_is_promoted_with_a_warning
     the_old_primary_is_rewound
     what_a_rewind_cannot_mend_is_rebuilt
@@ -132,6 +135,64 @@ async fn switchover_loses_nothing<R: Runtime>(mut stage: Stage<R>) {
     is_standby_of(&mut stage, "s1", "p").await;
     is_standby_of(&mut stage, "s2", "p").await;
     assert_eq!(lost(&mut stage).await, 0);
+    stage.close().await;
+}
+
+/// Nothing is synchronous, and s1 comes to be some hundred kB behind on a link this narrow, up to the moment of its switchover.
+async fn falls_behind<R: Runtime>(stage: &mut Stage<R>, rate: &str) {
+    writes_go_on(stage, 100).await;
+    stage.command(&format!("throttle p -> s1 {rate}")).await;
+    // In small commits: a standby confirms whole messages, and one that is long on its way makes it look silent.
+    let message = "PERFORM pg_logical_emit_message(true, 'replab', repeat('x', 4000)); COMMIT";
+    stage.psql("p", &format!("DO $$ BEGIN FOR n IN 1..100 LOOP {message}; END LOOP; END $$")).await;
+    let switchover: Command = "switchover s1".parse().unwrap();
+    stage.until_so("s1 to be one to switch over to", |m| admit(m, &switchover).is_ok()).await;
+    let received = stage.psql("s1", "SELECT pg_last_wal_receive_lsn()").await;
+    let behind = format!("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '{received}')::bigint");
+    let behind: u64 = stage.psql("p", &behind).await.parse().unwrap();
+    println!("s1 is {behind} bytes behind");
+    assert!(behind > 200_000, "{behind}");
+}
+
+async fn switchover_waits_for_one_that_is_behind<R: Runtime>(mut stage: Stage<R>) {
+    falls_behind(&mut stage, "100kB/s").await;
+    let took = stage.command("switchover s1").await;
+    assert!(took > Duration::from_secs(2), "400 kB came within {took:?}");
+    let booked = acked(stage.model());
+    stage.command("heal").await;
+    writes_go_on(&mut stage, 100).await;
+    assert_eq!(stage.model().primary, Some(name("s1")));
+    assert_eq!(lost(&mut stage).await, 0);
+    rests(&mut stage).await;
+    let rows = stage.psql("s1", ROWS).await;
+    assert!(rows.parse::<u64>().unwrap() >= booked + 100, "{rows} rows, {booked} were acknowledged before");
+    stage.until_psql("p", ROWS, &rows).await;
+    stage.close().await;
+}
+
+/// s1 is lost while p stops, and lacks what p has: p is started again, and nobody is promoted.
+async fn a_switchover_that_would_lose_comes_to_nothing<R: Runtime>(mut stage: Stage<R>) {
+    falls_behind(&mut stage, "50kB/s").await;
+    stage.session.ask("switchover s1".parse().unwrap(), Origin::You);
+    let stops = |m: &Model| m.node(&name("p")).unwrap().phase.as_deref() == Some("stopping");
+    stage.until_so("p to be stopping", stops).await;
+    stage.command("refuse s1 -> p").await;
+    stage.until_so("the end of it", |m| m.handover().is_none()).await;
+    let why = last(stage.model()).failed.clone().expect("it failed");
+    let words = ["s1 has replayed up to ", " only; p's last record is at ", "p is started again and stays the primary"];
+    assert!(words.iter().all(|part| why.contains(part)), "{why}");
+    told(&mut stage, &why).await;
+    assert_eq!(stage.model().primary, Some(name("p")));
+    for (node, standby) in [("p", "f"), ("s1", "t"), ("s2", "t")] {
+        assert_eq!(stage.psql(node, "SELECT pg_is_in_recovery()").await, standby, "{node}");
+    }
+    writes_go_on(&mut stage, 100).await;
+    stage.command("heal").await;
+    for standby in ["s1", "s2"] {
+        is_standby_of(&mut stage, standby, "p").await;
+    }
+    assert_eq!(lost(&mut stage).await, 0);
+    assert_eq!(stage.psql("p", "SELECT timeline_id FROM pg_control_checkpoint()").await, "1");
     stage.close().await;
 }
 

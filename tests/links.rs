@@ -9,7 +9,8 @@ use common::firewall::Firewall;
 use common::stage::{DEADLINE, Stage, name};
 use replab::model::Model;
 use replab::model::command::Rate;
-use replab::model::links::End;
+use replab::model::condition::{Condition, Value};
+use replab::model::links::{End, Traffic};
 use replab::model::msg::{Topology, WriterPlan};
 use replab::model::standing::Link;
 use replab::runtime::{Runtime, owner};
@@ -20,6 +21,7 @@ everywhere! { WriterPlan { clients: 4, rate: Rate::PerSecond(100), ..WriterPlan:
     delays_and_rates
     faults_outlast_restarts_and_new_links
     the_clients_way
+    what_passes_is_counted
 }
 
 /// Long enough for a row that can come to have come many times over.
@@ -278,6 +280,59 @@ async fn the_clients_way<R: Runtime>(mut stage: Stage<R>) {
     stage.until_so("writes at last", |m| acked(m) > healed + 20).await;
     stage.command("verify").await;
     assert_eq!(stage.model().verification.clone().unwrap().verdict.word(), "sound");
+    stage.close().await;
+}
+
+/// What the quantities of the clients' link to p say: bytes, messages, round trips.
+fn counted(m: &Model) -> Option<[u64; 3]> {
+    let now = |quantity: &str| match format!("{quantity}(p) >= 0").parse::<Condition>().unwrap().check(m).1 {
+        Value::Number(n) => Some(n as u64),
+        _ => None,
+    };
+    Some([now("client_bytes")?, now("client_messages")?, now("round_trips")?])
+}
+
+fn passed(m: &Model, from: End, to: End) -> Option<Traffic> {
+    m.traffic.iter().find(|t| (&t.from, &t.to) == (&from, &to)).cloned()
+}
+
+async fn what_passes_is_counted<R: Runtime>(mut stage: Stage<R>) {
+    hush(&mut stage).await;
+    assert_eq!(counted(stage.model()), None, "no relay carries a healthy clients' link");
+    stage.command("slow client p 1ms").await;
+    // The clients have come over to the relay by then, and nothing but writes goes there.
+    let mut done = acked(stage.model());
+    stage.command("write 20").await;
+    stage.until_so("their return", |m| acked(m) == done + 20).await;
+    let from = stage.model().now;
+    stage.until_so("the next count, twice a second", |m| m.now.ms_since(from) > 1_200).await;
+    let before = stage.until("counts", counted).await;
+    let way = |m: &Model| passed(m, End::Client, End::from(name("p"))).unwrap();
+    let (began, mut writes) = (way(stage.model()), 0);
+    while writes < 40 {
+        (done, writes) = (acked(stage.model()), writes + 10);
+        stage.command("write 10").await;
+        stage.until_so("their return", |m| acked(m) == done + 10).await;
+    }
+    // A write is Bind, Execute and Sync; its answer BindComplete, CommandComplete and ReadyForQuery.
+    let more = |m: &Model, i: usize| counted(m).unwrap()[i] - before[i];
+    stage.until_so("40 round trips", |m| more(m, 1) >= 240 && more(m, 2) >= 40).await;
+    assert_eq!([more(stage.model(), 1), more(stage.model(), 2)], [240, 40]);
+    let (ended, bytes) = (way(stage.model()), more(stage.model(), 0));
+    let of = |now: u64, then: u64| now - then;
+    assert_eq!(of(ended.up.messages.unwrap(), began.up.messages.unwrap()), 120);
+    let (up, down) = (of(ended.up.bytes, began.up.bytes), of(ended.down.bytes, began.down.bytes));
+    println!("{bytes} bytes for 40 writes: {up} up, {down} down");
+    assert!(bytes == up + down && up > down && down > 40 * 20, "{up} up, {down} down");
+
+    // A standby connects to its upstream: up go its replies, down comes the WAL.
+    let link = |m: &Model| passed(m, End::from(name("s1")), End::from(name("p"))).unwrap();
+    let began = link(stage.model());
+    stage.psql("p", "SELECT pg_logical_emit_message(true, 'replab', repeat('x', 400000))").await;
+    stage.until_so("the WAL", |m| link(m).down.bytes >= began.down.bytes + 400_000).await;
+    stage.until_so("replies", |m| link(m).up.bytes > began.up.bytes).await;
+    let up = link(stage.model()).up.bytes - began.up.bytes;
+    assert!(up < 40_000, "{up} bytes of replies");
     stage.close().await;
 }
 

@@ -3,8 +3,9 @@
 use replab::model::cluster::{
     LogLine, Look, NodeSettings, NodeState, Observation, ReceiverRow, Role, Sample, SenderRow, SlotRow, WaitingCommit,
 };
-use replab::model::detector::Probe;
+use replab::model::detector::{Cause, Probe};
 use replab::model::election::Answer;
+use replab::model::handover::Kind;
 use replab::model::ledger::{Ack, IdRange, Ids};
 use replab::model::msg::{
     Act, Effect, Happened, Msg, OpId, Opening, Origin, Outcome, Reached, Rejoined, Road, SqlResult, Taken, Topology,
@@ -820,35 +821,101 @@ fn a_refused_primary_is_fenced_and_the_most_advanced_takes_over() {
     assert_eq!(lab.model.unsafe_election, None);
 }
 
-/// Whether a handover that begins now is timed from a fault the lab set, after these commands and p's death outside the lab.
-fn timed_from_a_fault(commands: &[&str]) -> bool {
+/// p's end is noticed in this way.
+fn notice(lab: &mut Lab, cause: Cause) {
+    let steps = 0..35;
+    match cause {
+        Cause::Refused => drop(refuses(lab)),
+        Cause::Silent => steps.for_each(|_| lab.wait_ms(100)),
+        Cause::CutOff => steps.for_each(|step| {
+            lab.wait_ms(100);
+            for (node, role, wal) in
+                [("p", Role::Primary, 200 + step), ("s1", Role::Standby, 100), ("s2", Role::Standby, 100)]
+            {
+                lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(wal), streams: true }));
+            }
+        }),
+        Cause::Ordered => {
+            lab.see("p", primary("", &[], 0));
+            lab.say("failover");
+        }
+    }
+}
+
+/// The command from whose moment the failover after this story is timed; None: from when p was last seen well. Between two commands
+/// are 5 s. p may also die or run again outside the lab.
+fn timed_from(story: &[&str], noticed: Cause) -> Option<usize> {
     let mut lab = watched("", "auto-failover on timeout 3s");
-    for text in commands {
-        lab.say(text);
+    let mut moments = Vec::new();
+    for text in story {
+        let state = |state| Msg::Observed(Observation::Node(name("p"), Look::State(state)));
+        match *text {
+            "p dies" => drop(lab.msg(state(NodeState::Exited(Some(137))))),
+            "p runs" => drop(lab.msg(state(NodeState::Running))),
+            command => drop(lab.say(command)),
+        }
+        moments.push(Stamp(lab.at));
         let ids: Vec<u64> = lab.model.ops.keys().map(|id| id.0).collect();
         for id in ids {
             lab.done(id, Ok(Happened::Plain));
         }
+        lab.wait_ms(5_000);
     }
-    refuses(&mut lab);
-    lab.model.handovers.last().unwrap().exact
+    notice(&mut lab, noticed);
+    let handover = lab.model.handovers.last().unwrap_or_else(|| panic!("{story:?}: {}", lab.last_words()));
+    assert_eq!(handover.kind, Kind::Failover(noticed), "{story:?}");
+    let command = moments.iter().position(|at| *at == handover.began);
+    assert_eq!(command.is_some(), handover.exact, "{story:?}: {:?} {moments:?}", handover.began);
+    assert!(handover.exact || Some(&handover.began) > moments.last(), "{story:?}: p was seen well after all of this");
+    command
 }
 
 #[test]
-fn a_fault_that_is_healed_times_no_later_failover() {
-    for (commands, wanted) in [
-        (&["cut p s1"][..], true),
-        (&["refuse s1 -> p"], true),
-        (&["cut p s1", "heal"], false),
-        (&["cut p s1", "heal p s1"], false),
-        (&["cut p | s1 s2", "heal p s1"], true),
-        (&["slow p s1 80ms"], false),
-        (&["throttle p s1 1MB/s"], false),
-        (&["cut p s1", "slow p s2 80ms", "heal p s1"], false),
-        (&["kill p", "cut p s1", "heal p s1"], true),
+fn a_failover_is_timed_from_the_fault_that_is_behind_it() {
+    use Cause::{CutOff, Ordered, Refused, Silent};
+    for (story, noticed, wanted) in [
+        (&["kill p"][..], Refused, Some(0)),
+        // The first that took p out of service, whatever came after it.
+        (&["kill p", "isolate s2"], Ordered, Some(0)),
+        (&["kill p", "isolate p"], Ordered, Some(0)),
+        (&["kill p", "cut p s1", "heal p s1"], Refused, Some(0)),
+        (&["freeze p", "kill p"], Refused, Some(0)),
+        (&["cut client p", "kill p"], Refused, Some(0)),
+        // What p does without: it serves its clients still.
+        (&["cut p s1", "kill p"], Refused, Some(1)),
+        (&["cut p | s1 s2", "kill p"], Ordered, Some(1)),
+        (&["cut p s2", "p dies"], Refused, None),
+        (&["cut p s2", "p dies"], Ordered, None),
+        (&["cut p | s1 s2", "p dies"], Refused, None),
+        (&["cut p | s1 s2", "p dies"], Ordered, None),
+        // What only slows doesn't count.
+        (&["slow p s1 80ms", "throttle client p 1MB/s"], Refused, None),
+        // Cut off from its clients, or from all its standbys.
+        (&["isolate p"], Silent, Some(0)),
+        (&["cut p -> client"], Silent, Some(0)),
+        (&["refuse client p"], Refused, Some(0)),
+        (&["cut p | s1 s2"], CutOff, Some(0)),
+        (&["cut p | s1 s2"], Ordered, Some(0)),
+        (&["cut p s1", "refuse s2 -> p"], CutOff, Some(1)),
+        (&["cut p | s1 s2", "heal p s1", "cut p -> s1"], CutOff, Some(2)),
+        // What is over.
+        (&["cut client p", "heal"], Silent, None),
+        (&["isolate p", "heal p"], Silent, None),
+        (&["freeze p", "thaw p"], Silent, None),
+        (&["kill p", "start p", "kill p"], Refused, Some(2)),
+        (&["kill p", "p runs", "p dies"], Refused, None),
     ] {
-        assert_eq!(timed_from_a_fault(commands), wanted, "{commands:?}");
+        assert_eq!(timed_from(story, noticed), wanted, "{story:?} {noticed:?}");
     }
+}
+
+#[test]
+fn a_fault_that_failed_times_nothing() {
+    let mut lab = watched("", "auto-failover on timeout 3s");
+    lab.say("kill p");
+    lab.done(1, Err("no such process".into()));
+    refuses(&mut lab);
+    assert!(!lab.model.handovers.last().unwrap().exact);
 }
 
 #[test]

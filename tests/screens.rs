@@ -124,6 +124,20 @@ fn faults() {
     }
 }
 
+/// A slow link that is cut besides: one word where there is little room, else both.
+#[test]
+fn beside_a_cut_the_rest_is_told_where_there_is_room() {
+    let mut model = models::live(2, "");
+    for command in ["slow p s1 80ms", "cut p s1"] {
+        let Command::Link(harm, which) = command.parse().unwrap() else { panic!("{command}") };
+        let pairs = which.pairs(model.names());
+        model.links.harm(pairs, harm);
+    }
+    let drawn = |size| picture(&model, &view(), size);
+    assert!(drawn((160, 45)).contains(" cut + slow 80ms "), "{}", drawn((160, 45)));
+    assert!(!drawn((80, 24)).contains("cut + slow"), "{}", drawn((80, 24)));
+}
+
 #[test]
 fn a_lesson() {
     both("lesson", &models::lesson(), &view());

@@ -50,7 +50,8 @@ impl Model {
         let sample = upstream.sample.as_ref()?;
         let row = row_of(&sample.senders, &standby.name)?;
         let age_us = row.reply_age_us?;
-        let silent = matches!(self.rung(standby).link, Link::LastKnown { .. });
+        let silent = matches!(self.rung(standby).link, Link::LastKnown { .. })
+            && !self.only_hears_nothing(standby, upstream, age_us);
         let known = self.links.between(&standby.name, &upstream.name).cut && age_us > SILENT_US;
         (silent || known).then(|| Countdown {
             by: upstream.name.clone(),
@@ -59,6 +60,12 @@ impl Model {
             timeout_ms: sample.settings.wal_sender_timeout_ms,
             silent_ms: self.age_ms(age_us, upstream),
         })
+    }
+
+    /// Cut off one way a standby confirms nothing, and its regular replies come: each of them sets its upstream's clock back.
+    fn only_hears_nothing(&self, standby: &Node, upstream: &Node, age_us: i64) -> bool {
+        let cut = |from: &Node, to: &Node| self.links.between(&from.name, &to.name).cut;
+        cut(upstream, standby) && !cut(standby, upstream) && age_us <= Self::reply_due_us(upstream)
     }
 
     /// This standby, when it hears nothing from its upstream: its receiver ends wal_receiver_timeout after the last message,
@@ -212,6 +219,19 @@ mod tests {
         assert_eq!(left(&model(40, 40)), [""; 0]);
         assert_eq!(left(&model(1_900, 1_500)), ["s1>p Some(2400)", "p>s1 Some(3000)"]);
         assert_eq!(left(&model(9_000, 40)), ["p>s1 Some(0)"], "it is over, but not yet seen to be");
+    }
+
+    /// One way only: whoever still hears the other's regular messages counts nothing down.
+    #[test]
+    fn behind_a_cut_of_one_way_one_side_counts() {
+        let cut = |from: usize, to: usize, (reply_age_ms, message_age_ms)| {
+            let mut model = model(reply_age_ms, message_age_ms);
+            let ends = [from, to].map(|i| End::Node(model.nodes[i].name.clone()));
+            model.links.harm(vec![ends.into()], Harm::Cut);
+            left(&model)
+        };
+        assert_eq!(cut(0, 1, (1_900, 1_900)), ["s1>p Some(2000)"]);
+        assert_eq!(cut(1, 0, (1_900, 40)), ["p>s1 Some(3000)"]);
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Model {
     }
 
     /// A standby replies at least every wal_receiver_status_interval; 0 turns that off.
-    fn reply_due_us(upstream: &Node) -> i64 {
+    pub(super) fn reply_due_us(upstream: &Node) -> i64 {
         let interval = upstream.sample.as_ref().map_or(10_000, |s| s.settings.wal_receiver_status_interval_ms);
         if interval == 0 { i64::MAX } else { (interval as i64 + 1_000) * 1_000 }
     }

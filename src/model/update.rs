@@ -39,6 +39,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
     model.close_dead_sessions();
     effects.extend(playing::advance(model));
     super::fault_log::keep(model);
+    super::outage::keep(model);
     disk::hold_writer(model, &mut effects);
     effects
 }

@@ -178,19 +178,21 @@ fn flow(model: &Model, node: &Node, rung: &Rung) -> Flow {
 }
 
 /// What is wrong with a link, worst first, and else what its flow is called. One direction's fault has an arrow: down from
-/// the upstream, or up to it.
-fn said(model: &Model, node: &Node, flow: Flow) -> String {
+/// the upstream, or up to it. Beside a cut the rest is told where there is room for all of it: it shows when the cut is healed.
+fn said(model: &Model, node: &Node, flow: Flow, room: usize) -> String {
     let Some(up) = &node.upstream else { return flow.word().to_owned() };
     let (down, back) = (model.links.between(up, &node.name), model.links.between(&node.name, up));
     let one = |harm: Harm, arrow: &str| format!("{}{arrow}", harm.word());
     let mut words: Vec<(Harm, String)> =
         down.harms().map(|h| (h, one(h, if back.has(h) { "" } else { "↓" }))).collect();
     words.extend(back.harms().filter(|h| !down.has(*h)).map(|h| (h, one(h, "↑"))));
-    // A cut says all that there is to say: what else is wrong shows when it is healed.
+    let text = words.iter().map(|(_, word)| word.as_str()).collect::<Vec<_>>().join(" + ");
     let cut = words.iter().any(|(harm, word)| *harm == Harm::Cut && word == "cut");
-    let shown = words.into_iter().filter(|(harm, _)| !cut || *harm == Harm::Cut).map(|(_, word)| word);
-    let text = shown.collect::<Vec<_>>().join(" + ");
-    if text.is_empty() { flow.word().to_owned() } else { text }
+    match text.as_str() {
+        "" => flow.word().to_owned(),
+        _ if cut && super::prose::width(&text) > room => "cut".to_owned(),
+        _ => text,
+    }
 }
 
 /// What is said of a node.

@@ -9,10 +9,10 @@ use crate::model::election::{Answer, Race};
 use crate::model::handover::Timeline;
 use crate::model::journal::{Tone, Who};
 use crate::model::ledger::Ledger;
-use crate::model::links::{Harm, LinkFault, Links, Which};
+use crate::model::links::{Links, Which};
 use crate::model::msg::{Act, Effect, Happened, OpId, Opening, Origin, Outcome, Topology};
 use crate::model::promise::Footing;
-use crate::model::{Fault, Model, Node, NodeName, Op, Stage, Writer};
+use crate::model::{Fault, Model, Node, NodeName, Op, Stage, Writer, outage};
 
 /// The lab begins: nodes are named, bring-up is ordered.
 pub fn open(model: &mut Model, opening: Opening) -> Vec<Effect> {
@@ -104,39 +104,12 @@ fn change_links(model: &mut Model, command: &Command) {
     }
 }
 
-/// When a fault hit a node: what a handover is timed from.
+/// When a node was taken out of service: of several such faults the first counts, until it is well again (see `outage`).
 fn remember_fault(model: &mut Model, command: &Command) {
-    let now = model.now;
-    match command {
-        Command::Kill(n) | Command::Stop(n) | Command::Freeze(n) | Command::Fence(n) => {
-            model.fault_at.insert(n.clone(), now);
-        }
-        // What is only slow answers still.
-        Command::Link(Harm::Cut | Harm::Refuse, which) => {
-            let hit = nodes_of(model, which);
-            model.fault_at.extend(hit.into_iter().map(|n| (n, now)));
-        }
-        Command::Heal(Some(_)) => forget_healed(model),
-        _ => {}
+    if let Some(node) = outage::victim(command) {
+        let now = model.now;
+        model.fault_at.entry(node.clone()).or_insert(now);
     }
-}
-
-/// Drops the faults of nodes that have none any more: what happens to them next began later.
-fn forget_healed(model: &mut Model) {
-    let mut at = std::mem::take(&mut model.fault_at);
-    let links = model.links.faults();
-    let hit = |f: &LinkFault, n: &NodeName| {
-        matches!(f.harm, Harm::Cut | Harm::Refuse) && [f.from.node(), f.to.node()].contains(&Some(n))
-    };
-    let well = |n: &Node| n.state == NodeState::Running && !links.iter().any(|f| hit(f, &n.name));
-    at.retain(|name, _| model.node(name).is_some_and(|n| !well(n)));
-    model.fault_at = at;
-}
-
-/// The nodes whose links these are.
-fn nodes_of(model: &Model, which: &Which) -> Vec<NodeName> {
-    let pairs = which.pairs(model.names());
-    pairs.iter().flat_map(|(from, to)| [from.node(), to.node()]).flatten().cloned().collect()
 }
 
 /// Promoting one that is behind another is allowed, and said.
@@ -266,7 +239,6 @@ fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>
     let (mut ids, mut effects, mut refused) = (Vec::new(), Vec::new(), None);
     if !model.links.is_healthy() {
         model.links = Links::default();
-        forget_healed(model);
         ids.push(begin(model, Some(Command::Heal(None)), Origin::Lab));
         effects.push(Effect::Run(ids[0], Act::Links(Links::default())));
     }

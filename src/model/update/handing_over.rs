@@ -56,7 +56,7 @@ pub fn watch(model: &mut Model) -> Vec<Effect> {
     if busy || model.handovers.last().is_some_and(failed) || !model.nodes.iter().any(is_standby) {
         return Vec::new();
     }
-    let exact = model.fault_at.get(&primary).copied();
+    let exact = model.fault_behind(cause);
     let began = exact.or_else(|| model.detector.last_good(&primary)).unwrap_or(now);
     let allow_loss = model.detector.auto.as_ref().is_some_and(|a| a.allow_loss);
     model.say(Who::Lab, Tone::Bad, format!("{primary} {}: it is taken for dead", cause.words()));
@@ -93,7 +93,7 @@ pub fn followers_of<'a>(model: &'a Model, node: &'a NodeName) -> impl Iterator<I
 /// A person's `failover` or `switchover` begins.
 pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
     let old = model.primary.clone();
-    let fault = old.as_ref().and_then(|p| model.fault_at.get(p).copied());
+    let fault = model.fault_behind(Cause::Ordered);
     let seen = model.primary_node().and_then(|n| n.seen);
     let handover = match command {
         Command::Failover { .. } => {
@@ -357,7 +357,7 @@ pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
     let now = model.now;
     let Some(h) = handover(model, id) else { return };
     h.repointed = h.repointed.or(Some(now));
-    let (old, new, kind) = (h.old.clone(), h.new.clone(), h.kind);
+    let (old, new) = (h.old.clone(), h.new.clone());
     let Some(new) = new else { return };
     settle_in(model, &new, taken.timeline, taken.fork, &taken.names);
     for node in &mut model.nodes {
@@ -365,9 +365,6 @@ pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
             node.upstream = Some(new.clone());
             node.forked_told = false;
         }
-    }
-    if kind == Kind::Switchover {
-        model.fault_at.remove(&new);
     }
     if let Some(old) = old {
         super::stragglers::left_behind(model, &old, &new, &taken.missed);

@@ -149,7 +149,6 @@ fn apply(
         Command::Start(n) | Command::Thaw(n) => {
             state(model, n, NodeState::Running);
             model.heart_since = model.now;
-            model.fault_at.remove(n);
         }
         Command::Freeze(n) => state(model, n, NodeState::Frozen),
         Command::Promote(n) => return promoted(model, n, happened, op),
@@ -176,7 +175,6 @@ fn apply(
             model.astray.clear();
             model.timelines.clear();
             model.rejoins.clear();
-            model.fault_at.clear();
             for node in &mut model.nodes {
                 node.state = NodeState::Running;
             }
@@ -239,7 +237,6 @@ fn rejoined(model: &mut Model, name: &NodeName, happened: &Happened) {
     let Happened::Rejoined(how) = happened else { return };
     follow(model, name, &how.source);
     state(model, name, NodeState::Running);
-    model.fault_at.remove(name);
     if let Some(node) = model.node_mut(name) {
         node.phase = None;
     }

@@ -118,9 +118,9 @@ fn links<'a>(
         for row in bus + 1..end {
             put(buf, area, x, row, stem(flow, row + 1 == end), style);
         }
-        let told = said(model, node, flow);
         // Up to the next box's stem; a wrong link is worth a warning even where bytes still flow.
         let room = children_apart(boxes, child).saturating_sub(4);
+        let told = said(model, node, flow, room);
         let style = if told == flow.word() || flow == Flow::Cut { style } else { view.theme.warn };
         put(buf, area, x + 2, end - 1, &prose::clip(&told, room), style);
         if flow == Flow::Live(true) {

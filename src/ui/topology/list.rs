@@ -41,7 +41,7 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         let mut card = Card::of(model, node, rung, &view.theme);
         let flow = flow_of(model, branch, rung);
         // Its word stands with the note: what is wrong with the link goes first.
-        let told = said(model, node, flow);
+        let told = said(model, node, flow, 0);
         if told != flow.word() {
             let gap = if card.note.is_empty() { "" } else { " · " };
             card.note = format!("{told}{gap}{}", card.note);
