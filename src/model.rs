@@ -257,6 +257,9 @@ pub struct Model {
     pub primary: Option<NodeName>,
     /// The cluster's system identifier.
     pub system_identifier: Option<u64>,
+    /// What was said of a node of this cluster that is another one now: from then on nothing proves what became of the writes.
+    #[serde(default)]
+    pub estranged: Option<String>,
     /// What is wrong with the links, also with those that there may be later.
     pub links: Links,
     /// What has passed them.
@@ -332,6 +335,14 @@ impl Model {
     /// The lesson of this lab: the one that plays, or the one that was left.
     pub fn lesson(&self) -> Option<&Script> {
         self.script.as_ref().or(self.set_aside.as_ref())
+    }
+
+    /// Why the run is worth nothing, if so: the lab did not start, or lost its cluster.
+    pub fn broken_off(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Failed(why) => Some(why),
+            Stage::Starting | Stage::Live => self.estranged.as_deref(),
+        }
     }
 
     /// Whether `reset` is under way: what is seen of the nodes meanwhile is their end and their beginning.

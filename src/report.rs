@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Model;
 use crate::model::fault_log::FaultSpan;
 use crate::model::ledger::Ids;
 use crate::model::verdict::Verification;
-use crate::model::{Model, Stage};
 
 /// Version of the JSON report; grows when a field changes its meaning or goes, which it shouldn't.
 pub const VERSION: u32 = 1;
@@ -82,7 +82,7 @@ pub struct Report {
     /// What chaos did, where it was let loose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos: Option<chaos::ChaosReport>,
-    /// Why the lab did not start, if so.
+    /// Why the lab did not start or the run broke off, if so.
     pub error: Option<String>,
 }
 
@@ -150,7 +150,7 @@ pub struct RejoinReport {
     pub fork: Option<String>,
     /// See `fork`.
     pub end: Option<String>,
-    /// Rows that only it had, thrown away; none where they could not be counted.
+    /// Rows of the writer that only it had, thrown away; none where they could not be counted.
     pub thrown_away: Option<BTreeMap<u32, Vec<(u64, u64)>>>,
 }
 
@@ -159,7 +159,7 @@ pub struct RejoinReport {
 pub struct SideReport {
     /// The primary.
     pub node: String,
-    /// Rows that only it has.
+    /// Rows of the writer that only it has.
     pub only: BTreeMap<u32, Vec<(u64, u64)>>,
     /// The acknowledged ones among them: lost if another side wins.
     pub lost_if_it_loses: u64,
@@ -246,7 +246,7 @@ impl Report {
             rejoins: model.rejoins.iter().map(moves::rejoin).collect(),
             sides: verified.map(moves::sides).unwrap_or_default(),
             chaos: None,
-            error: if let Stage::Failed(why) = &model.stage { Some(why.clone()) } else { None },
+            error: model.broken_off().map(str::to_owned),
         }
     }
 
@@ -254,6 +254,12 @@ impl Report {
     pub fn json(&self) -> String {
         let text = serde_json::to_string_pretty(self).unwrap_or_else(|e| unreachable!("a report is plain data: {e}"));
         text + "\n"
+    }
+
+    /// The error as a sentence.
+    pub fn broke_off(&self) -> Option<String> {
+        let what = if self.bring_up_ms.is_some() { "the run broke off" } else { "the lab did not start" };
+        self.error.as_ref().map(|why| format!("{what}: {why}"))
     }
 
     /// Whether a lesson went as it should: nothing failed, no promise broken.

@@ -262,7 +262,7 @@ async fn back_as_a_copy<R: Runtime>(stage: &mut Stage<R>, standby: &str) {
 
 /// `rejoin p`; the finding is told while pg_rewind hasn't thrown away anything yet, or is just at it.
 async fn rejoin_tells_first<R: Runtime>(stage: &mut Stage<R>, only: u64) {
-    let finding = format!("{only} rows are only on p: stranded (");
+    let finding = format!("{only} rows of the writer are only on p: stranded (");
     let at = |m: &Model, part: &str| m.journal.entries().find(|e| e.text.contains(part)).map(|e| e.at);
     stage.session.ask("rejoin p".parse().unwrap(), Origin::You);
     let phase = |m: &Model| m.node(&name("p")).unwrap().phase.clone();
@@ -348,7 +348,24 @@ async fn what_a_rewind_cannot_mend_is_rebuilt<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!(how(stage.model()).road, Road::Rebuilt);
     assert!(how(stage.model()).only.is_err());
     back_as_a_copy(&mut stage, "p").await;
+    a_base_backup_that_fails_costs_no_settings(&mut stage).await;
     stage.close().await;
+}
+
+/// p is emptied for a base backup that s1 refuses. What is its own must come back all the same.
+async fn a_base_backup_that_fails_costs_no_settings<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("set work_mem 9MB on p").await;
+    stage.command("stop p").await;
+    stage.psql("s1", "ALTER ROLE replab_repl NOREPLICATION").await;
+    refused(stage, "rejoin p rebuild", "pg_basebackup: ").await;
+    let settings = Place::Data("postgresql.auto.conf".to_owned());
+    assert_eq!(stage.session.lab.runtime.read(&name("p"), &settings).await.unwrap(), None, "it was emptied");
+    stage.psql("s1", "ALTER ROLE replab_repl REPLICATION").await;
+    stage.command("rejoin p").await;
+    assert_eq!(how(stage.model()).road, Road::Rebuilt);
+    back_as_a_copy(stage, "p").await;
+    assert_eq!(stage.psql("p", "SHOW work_mem").await, "9MB");
+    assert_ne!(stage.psql("s1", "SHOW work_mem").await, "9MB", "which s1 hasn't");
 }
 
 async fn failover_by_hand_and_by_itself<R: Runtime>(mut stage: Stage<R>) {

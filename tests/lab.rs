@@ -5,12 +5,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::stage::{DEADLINE, Stage, name};
-use replab::model::{Model, Stamp};
 use replab::model::cluster::NodeState;
 use replab::model::command::Rate;
 use replab::model::ledger::Ids;
 use replab::model::msg::{Origin, WriterPlan};
 use replab::model::standing::Link;
+use replab::model::{Model, Stamp};
 use replab::runtime::Runtime;
 
 const IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";

@@ -14,6 +14,7 @@ use replab::model::msg::{
 use replab::model::standing::Link;
 use replab::model::verdict::{NodeReading, Reading};
 use replab::model::{Fault, Lsn, Model, NodeName, Stage, Stamp, update};
+use replab::report::Report;
 
 fn name(text: &str) -> NodeName {
     text.parse().unwrap()
@@ -1078,6 +1079,52 @@ fn slot(standby: &str, status: &str, kept: i64) -> SlotRow {
         wal_status: Some(status.into()),
         kept_bytes: Some(kept),
         safe_bytes: Some(10),
+        invalidated: None,
+    }
+}
+
+/// A node of the lab that comes back as another cluster is told once, and the run is worth nothing from then on; a server that always
+/// was one of its own is no such node.
+#[test]
+fn a_node_that_is_another_cluster_breaks_the_run_off() {
+    let mut lab = Lab::live(None);
+    let other = Sample { system_identifier: 8, ..standby(100) };
+    let told = |lab: &Lab| lab.model.journal.entries().filter(|e| e.text.contains("is another cluster now")).count();
+    lab.say("add x fresh");
+    lab.see("x", Sample { system_identifier: 9, ..primary("", &[], 0) });
+    lab.done(1, Ok(Happened::Plain));
+    lab.see("x", Sample { system_identifier: 9, ..primary("", &[], 0) });
+    assert_eq!((told(&lab), Report::of(&lab.model).error), (0, None));
+    for _ in 0..2 {
+        lab.see("s1", other.clone());
+    }
+    let report = Report::of(&lab.model);
+    assert_eq!(told(&lab), 1, "{}", lab.last_words());
+    assert!(report.error.is_some_and(|why| why.starts_with("s1 is another cluster now")));
+    // With a reset everything is new, and what is still seen of the old nodes says nothing.
+    lab.say("reset");
+    lab.see("s2", other);
+    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    lab.done(2, Ok(up));
+    assert_eq!((told(&lab), Report::of(&lab.model).error), (1, None));
+}
+
+/// Where none of the writer's rows is on its own branch, there may still be others: the sentence doesn't say that nothing was there.
+#[test]
+fn wal_without_a_row_of_the_writer_is_told() {
+    for (end, words) in [
+        (Lsn(200), "went on to 0/C8, 100 bytes: WAL beyond the fork, but no row of the writer"),
+        (Lsn(100), "pg_rewind took it back; no row of the writer was only there"),
+    ] {
+        let mut lab = Lab::live(None);
+        lab.say("kill s1");
+        lab.done(1, Ok(Happened::Plain));
+        lab.see("p", primary("", &[("s2", "async", 100)], 0));
+        lab.say("rejoin s1");
+        let (road, source, only) = (Road::Rewound, name("p"), Ok(Ids::new()));
+        let (fork, end) = (Some(Lsn(100)), Some(end));
+        lab.done(2, Ok(Happened::Rejoined(Rejoined { road, source, only, detour: None, fork, end })));
+        assert!(lab.last_words().ends_with(words), "{}", lab.last_words());
     }
 }
 
@@ -1098,13 +1145,16 @@ fn what_only_a_returning_node_has_is_told_before_the_end() {
     assert!(!lab.said("stranded"), "{}", lab.last_words());
     let only = Ids::from([(1, [(5, 9)].into_iter().collect())]);
     lab.msg(Msg::Reached(OpId(3), Reached::Counted(only)));
-    assert_eq!(lab.last_words(), "5 rows are only on p: stranded (1: 5-9), 4 of them acknowledged");
+    assert_eq!(lab.last_words(), "5 rows of the writer are only on p: stranded (1: 5-9), 4 of them acknowledged");
     assert!(!lab.model.ops.is_empty() && lab.model.rejoins.is_empty(), "it is still on its way");
     let one: Ids = [(1, [(7, 7)].into_iter().collect())].into();
     let (road, source, only) = (Road::Rewound, name("s1"), Ok(one.clone()));
     lab.done(3, Ok(Happened::Rejoined(Rejoined { road, source, only, detour: None, fork: None, end: None })));
     let end = lab.last_words();
-    assert!(end.ends_with("; 1 row that only it had (1: 7) is thrown away, 1 of them acknowledged"), "{end}");
+    assert!(
+        end.ends_with("; 1 row of the writer that only it had (1: 7) is thrown away, 1 of them acknowledged"),
+        "{end}"
+    );
     // A late word of an operation that is over says nothing.
     lab.msg(Msg::Reached(OpId(3), Reached::Counted(one)));
     assert_eq!(lab.last_words(), end);
@@ -1582,7 +1632,7 @@ fn two_primaries_are_called_out_and_what_either_choice_costs() {
         words.contains("two primaries: if p wins, 5 acknowledged writes of s1 are lost; if s1 wins, 5 of p"),
         "{words}"
     );
-    assert!(words.contains("only p has 5 rows (1: 11-15); only s1 has 5 rows (1: 16-20)"), "{words}");
+    assert!(words.contains("only p has 5 rows of the writer (1: 11-15); only s1 has 5 rows of"), "{words}");
     for condition in ["only_on(p) = 5", "lost_if_it_loses(s1) = 5", "lost = 5"] {
         let condition: replab::model::condition::Condition = condition.parse().unwrap();
         assert!(condition.check(&lab.model).0, "{condition}");

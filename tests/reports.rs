@@ -117,6 +117,21 @@ fn a_broken_promise_and_a_lab_that_did_not_start_fail_in_junit() {
     let document = parsed(&page);
     let error = document.descendants().find(|n| n.has_tag_name("error")).unwrap();
     assert!(attribute(error, "message").contains("postgres:18 is not on this machine"));
+    assert_eq!(attribute(error, "type"), "bring-up");
+}
+
+/// The bring-up went well: the error is the run's, in every form.
+#[test]
+fn a_run_that_broke_off_is_told_as_that() {
+    let mut model = models::promoted();
+    model.estranged = Some("p is another cluster now".into());
+    let page = text(Form::Junit, &model);
+    let document = parsed(&page);
+    let error = document.descendants().find(|n| n.has_tag_name("error")).unwrap();
+    assert_eq!((attribute(error, "message"), attribute(error, "type")), ("p is another cluster now", "run"));
+    for form in [Form::Markdown, Form::Html] {
+        assert!(text(form, &model).contains("the run broke off: p is another cluster now"), "{form:?}");
+    }
 }
 
 /// The rows of the table of writes that speak of losses: what is in them, and whether they are marked as bad.

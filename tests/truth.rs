@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use common::stage::{Stage, name};
 use replab::model::Model;
 use replab::model::command::Rate;
-use replab::model::msg::WriterPlan;
+use replab::model::msg::{Topology, WriterPlan};
 use replab::model::ranges::Ranges;
+use replab::pg::conf;
 use replab::report::Report;
 use replab::runtime::Runtime;
 
@@ -292,4 +293,31 @@ async fn what_lesson_07_says<R: Runtime>(mut stage: Stage<R>) {
     let lost = agree(&mut stage, &report).await;
     assert!(lost.len() >= 100, "{} lost", lost.len());
     stage.close().await;
+}
+
+/// Behind the lab's back p's data directory becomes another cluster's, as where one on a tmpfs is initialised again at a restart: it is said
+/// once, nothing is judged any more, and a run without a screen ends with an error. As processes only: where an engine stores layers
+/// through FUSE, initdb can't fill a directory of a container that was emptied ("File exists").
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_made_anew_ends_the_run() {
+    let Some(mut stage) = Stage::of_processes(Topology::primary_with(2), flat_out()).await else { return };
+    stage.until_so("acked writes", |m| acked(m) > 100).await;
+    stage.rest().await;
+    stage.command("stop p").await;
+    let (lab, p) = (stage.session.lab.clone(), name("p"));
+    lab.runtime.empty(&p).await.unwrap();
+    lab.runtime.put(&p, &[conf::superuser_file(&lab.passwords)]).await.unwrap();
+    let made = lab.runtime.run(&p, &conf::initdb_job(&lab.key)).await.unwrap();
+    assert_eq!(made.code, Some(0), "{}", made.output);
+    lab.runtime.put(&p, &conf::fresh_files(&p, &lab.passwords, &[], &[])).await.unwrap();
+    drop(lab);
+    stage.command("start p").await;
+    let told = |m: &Model| m.journal.entries().filter(|e| e.text.contains("p is another cluster now")).count();
+    stage.until_so("the lab to say so", |m| told(m) > 0).await;
+    stage.command("verify").await;
+    assert_eq!(told(stage.model()), 1, "{}", stage.journal());
+    let report = Report::of(stage.model());
+    assert_eq!((report.verdict.as_str(), report.writes.lost, report.writes.stranded), ("unknown", 0, 0));
+    assert!(report.error.is_some_and(|why| why.starts_with("p is another cluster now")));
+    assert_eq!(stage.play_on().await, replab::cli::exit::ENGINE);
 }

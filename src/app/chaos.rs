@@ -117,8 +117,8 @@ fn tell(model: &Model, report: &Report, manner: &Manner, first_entry: usize) -> 
         ));
         plain::print(&text)?;
     }
-    if let Some(why) = &report.error {
-        plain::complain(&format!("the lab did not start: {why}"))?;
+    if let Some(why) = report.broke_off() {
+        plain::complain(&why)?;
     }
     if let Some(why) = &story.failure {
         plain::complain(&format!("chaos failed: {why}"))?;
@@ -199,7 +199,7 @@ impl<R: Runtime> Run<R> {
 
     async fn go_on(&mut self) -> Result<()> {
         self.until(None, |m| m.stage != Stage::Starting).await?;
-        if matches!(self.model().stage, Stage::Failed(_)) {
+        if self.model().broken_off().is_some() {
             return Ok(());
         }
         let standbys = self.story.standbys;
@@ -217,7 +217,7 @@ impl<R: Runtime> Run<R> {
                 self.say(&line)?;
             }
             match done {
-                Ok(()) if began.elapsed() < self.length => {}
+                Ok(()) if began.elapsed() < self.length && self.model().broken_off().is_none() => {}
                 Ok(()) => break,
                 Err(Broke::Lab(error)) => return Err(error),
                 Err(Broke::Invariant(why)) => {

@@ -74,11 +74,9 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
 }
 
 async fn to_the_end<R: Runtime>(session: &mut Session<R>, lines: &mut Lines) -> Result<()> {
-    loop_until(session, lines, None, |m| {
-        matches!(m.stage, Stage::Failed(_)) || m.script.as_ref().is_some_and(Script::over)
-    })
-    .await?;
-    if matches!(session.model.stage, Stage::Failed(_)) {
+    let over = |m: &Model| m.broken_off().is_some() || m.script.as_ref().is_some_and(Script::over);
+    loop_until(session, lines, None, over).await?;
+    if session.model.broken_off().is_some() {
         return Ok(());
     }
     // Heal, settle, read, judge, in that order.
@@ -197,8 +195,8 @@ impl Lines {
         for finding in &report.findings {
             text.push_str(&format!("  {finding}\n"));
         }
-        if let Some(why) = &report.error {
-            complain(&format!("the lab did not start: {why}"))?;
+        if let Some(why) = report.broke_off() {
+            complain(&why)?;
         } else if !self.silent {
             print(&safe_prose(&text))?;
         }

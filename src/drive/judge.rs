@@ -24,7 +24,7 @@ pub(super) async fn rows<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName) -> Resu
     let control = lab.control(node)?;
     // Who it is comes first, from the same server that is then read: its address can't change in between unnoticed,
     // because a new connection asks for it again.
-    let sample = control.sample().await?;
+    let sample = control.sample_anew().await?;
     let mut present = Ids::new();
     for (client, first, last) in control.read_ledger(0..=u32::MAX).await? {
         present.entry(client).or_default().insert(first, last);

@@ -103,6 +103,12 @@ async fn come_back<R: Runtime>(
     Ok(Rejoined { road, detour, source: source.clone(), fork, end, only })
 }
 
+/// What is put into a node's private place before its data directory is overwritten or emptied: what is under way there, and its own
+/// settings, which may be nowhere else then.
+fn beforehand(what: &str, own: &[Setting]) -> [NodeFile; 2] {
+    [half_way(what), conf::kept_file(own)]
+}
+
 /// Says in the node's private place what is under way in its data directory; empty: nothing.
 fn half_way(what: &str) -> NodeFile {
     NodeFile { place: Place::Private("half-way".to_owned()), text: what.to_owned() }
@@ -121,18 +127,18 @@ async fn down<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, steps: &mut Steps)
     Ok(())
 }
 
-/// Looks into its folders. The inner error: why its rows can't be read.
+/// Looks into its folders: its own settings, and why its rows can't be read, if so.
 async fn inside<R: Runtime>(lab: &Lab<R>, node: &NodeName) -> Result<(Vec<Setting>, Result<(), Failure>), Failure> {
     let (settings, mark) = (Place::Data("postgresql.auto.conf".to_owned()), half_way("").place);
     let (text, half) = try_join(lab.runtime.read(node, &settings), lab.runtime.read(node, &mark)).await?;
-    let readable = match (&text, half) {
-        (None, _) => Err(Failure("there is no database in it".to_owned())),
-        (_, Some(half)) if !half.is_empty() => {
-            Err(Failure("a rewind failed half-way in it, so its rows can't be read any more".to_owned()))
-        }
-        _ => Ok(()),
+    let why = match (&text, half.filter(|half| !half.is_empty())) {
+        (None, _) => "there is no database in it".to_owned(),
+        (_, Some(half)) => format!("{half} failed half-way in it, so its rows can't be read any more"),
+        (Some(text), None) => return Ok((conf::own_settings(text), Ok(()))),
     };
-    Ok((text.map(|t| conf::own_settings(&t)).unwrap_or_default(), readable))
+    // What is there may be its source's settings, or none.
+    let kept = lab.runtime.read(node, &conf::kept_file(&[]).place).await?.or(text);
+    Ok((kept.map(|t| conf::own_settings(&t)).unwrap_or_default(), Err(Failure(why))))
 }
 
 impl<R: Runtime> Return<'_, R> {
@@ -229,7 +235,7 @@ impl<R: Runtime> Return<'_, R> {
             self.lab.phase(Some(self.node), "pg_rewind").await;
             let job = conf::rewind_job(&self.from);
             steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
-            self.lab.runtime.put(self.node, &[half_way("pg_rewind")]).await?;
+            self.lab.runtime.put(self.node, &beforehand("pg_rewind", &self.own)).await?;
             let rewound = run_job(self.lab, self.node, &job).await;
             // It may have taken standby.signal away, and brought the source's settings, also where it failed half-way.
             let mut files = self.files()?;
@@ -254,6 +260,7 @@ impl<R: Runtime> Return<'_, R> {
 
     async fn rebuild(&self, steps: &mut Steps) -> Result<(), Failure> {
         self.lab.phase(Some(self.node), "pg_basebackup").await;
+        self.lab.runtime.put(self.node, &beforehand("pg_basebackup", &self.own)).await?;
         steps.note(format!("{}: its data directory is emptied", self.node));
         self.lab.runtime.empty(self.node).await?;
         let job = conf::base_backup_job(&self.from);

@@ -88,6 +88,9 @@ pub struct SlotRow {
     pub kept_bytes: Option<i64>,
     /// Bytes that may still be written before the slot may get lost; none without max_slot_wal_keep_size.
     pub safe_bytes: Option<i64>,
+    /// Why it is lost (`wal_removed`, `idle_timeout`), where PostgreSQL tells: from 17 on.
+    #[serde(default)]
+    pub invalidated: Option<String>,
 }
 
 /// A backend whose commit waits for a synchronous standby (`wait_event` = SyncRep).

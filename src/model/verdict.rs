@@ -210,15 +210,20 @@ fn rows_that_count<'a>(case: &Case<'a>) -> Result<&'a Ids, String> {
     match case.reading.nodes.get(name) {
         None => Err(format!("{name} was not read")),
         Some(NodeReading::Unreadable(why)) => Err(format!("{name} could not be read: {why}")),
-        Some(NodeReading::Rows { system_identifier, .. })
-            if case.system_identifier.is_some_and(|id| id != *system_identifier) =>
-        {
-            Err(format!("{name} has another system identifier: it is not this lab's database any more"))
+        Some(NodeReading::Rows { present, system_identifier, marker }) => {
+            foreign(case, *system_identifier, marker.as_deref()).map_or(Ok(present), |why| Err(format!("{name} {why}")))
         }
-        Some(NodeReading::Rows { marker, .. }) if marker.as_deref() != Some(case.lab) => {
-            Err(format!("{name} doesn't carry this lab's marker row"))
-        }
-        Some(NodeReading::Rows { present, .. }) => Ok(present),
+    }
+}
+
+/// Why rows that were read aren't this lab's, if so: ids are the same in every lab, so alone they say nothing.
+fn foreign(case: &Case<'_>, system_identifier: u64, marker: Option<&str>) -> Option<&'static str> {
+    if case.system_identifier.is_some_and(|id| id != system_identifier) {
+        Some("has another system identifier: it is not this lab's database any more")
+    } else if marker != Some(case.lab) {
+        Some("doesn't carry this lab's marker row")
+    } else {
+        None
     }
 }
 
@@ -228,7 +233,8 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.lost_warned = count(&and(&lost, &case.books.warned));
     result.unknown_present = count(&and(&case.books.unknown, present));
     result.unknown_absent = count(&case.books.unknown) - result.unknown_present;
-    result.held = case.reading.nodes.iter().filter_map(|(name, r)| Some((name.clone(), held(r, &lost)?))).collect();
+    result.held =
+        case.reading.nodes.iter().filter_map(|(name, r)| Some((name.clone(), held(case, r, &lost)?))).collect();
     result.count_stranded();
     result.strays = count(&minus(present, &or(&case.books.tried, &case.now.tried)));
     for (name, reading) in &case.reading.nodes {
@@ -243,10 +249,11 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.lost_ids = lost;
 }
 
-/// Those of the ids that this node holds, if any.
-fn held(reading: &NodeReading, ids: &Ids) -> Option<Ids> {
-    let NodeReading::Rows { present, .. } = reading else { return None };
-    Some(and(ids, present)).filter(|held| count(held) > 0)
+/// Those of the ids that this node holds, if any; what isn't this lab's holds none of them.
+fn held(case: &Case<'_>, reading: &NodeReading, ids: &Ids) -> Option<Ids> {
+    let NodeReading::Rows { present, system_identifier, marker } = reading else { return None };
+    let ours = foreign(case, *system_identifier, marker.as_deref()).is_none();
+    Some(and(ids, present)).filter(|held| ours && count(held) > 0)
 }
 
 impl Verification {
@@ -341,6 +348,17 @@ mod tests {
         let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", rows(1, 9))]);
         assert_eq!((v.lost, v.stranded, v.verdict.clone()), (3, 2, Verdict::Sound));
         assert_eq!(v.in_words(), "1 acknowledged write lost: no node has them; 2 stranded: not on s1, still on p");
+    }
+
+    #[test]
+    fn rows_of_another_cluster_or_lab_are_not_stranded() {
+        let present = Ids::from([(1, [(1, 9)].into_iter().collect())]);
+        for (system_identifier, marker) in [(8, Some("lab")), (7, Some("another")), (7, None)] {
+            let marker = marker.map(str::to_owned);
+            let other = NodeReading::Rows { present: present.clone(), system_identifier, marker };
+            let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", other)], Ok(()));
+            assert_eq!((v.lost, v.stranded, v.held.len()), (3, 0, 0));
+        }
     }
 
     #[test]

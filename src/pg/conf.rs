@@ -207,6 +207,11 @@ pub fn hba_file() -> NodeFile {
     data("pg_hba.conf", HBA.to_owned())
 }
 
+/// A server's own settings, kept in its private place while its data directory may not have them; [`own_settings`] reads it.
+pub fn kept_file(own: &[Setting]) -> NodeFile {
+    NodeFile { place: Place::Private("settings".to_owned()), text: own.iter().map(Setting::line).collect() }
+}
+
 /// The settings in the text of a `postgresql.auto.conf` that are the server's own: all but its name and whom it follows.
 pub fn own_settings(auto_conf: &str) -> Vec<Setting> {
     let setting = |line: &str| {
@@ -374,6 +379,7 @@ mod tests {
         let auto = file(&files, "postgresql.auto.conf");
         assert!(!auto.contains("primary_conninfo") && auto.contains(r"'it''s a\\b'"), "{auto}");
         assert_eq!(own_settings(auto)[..3], own);
+        assert_eq!(own_settings(&kept_file(&own).text), own);
         assert!(!file(&files, "pg_hba.conf").contains("replication"));
     }
 

@@ -78,6 +78,7 @@ SET client_min_messages = warning; SET datestyle = iso";
 /// fails in the wrong role stands in a CASE arm (manual 9.28: `pg_current_wal_lsn` fails during recovery,
 /// `pg_get_wal_replay_pause_state` fails outside of it). The functions under the views `pg_stat_replication`,
 /// `pg_stat_wal_receiver` and `pg_replication_slots` are called themselves: the views join `pg_authid` and `pg_database` too.
+/// A lost slot goes through JSON, where a column that only 17 and later have is NULL before that.
 /// The list of backends, which is dear, is read only where there is a rule that a commit can wait for.
 pub(super) const SAMPLE: &str = "\
 WITH here AS MATERIALIZED (
@@ -105,7 +106,8 @@ SELECT here.standby,
             (date_part('epoch', here.clock - w.last_msg_receipt_time) * 1000000)::bigint)::text
         FROM pg_stat_get_wal_receiver() w WHERE here.standby AND w.pid IS NOT NULL),
     ARRAY(SELECT ROW(s.slot_name, s.active, s.restart_lsn, s.wal_status,
-            (here.wal - s.restart_lsn)::bigint, s.safe_wal_size)::text
+            (here.wal - s.restart_lsn)::bigint, s.safe_wal_size,
+            CASE WHEN s.wal_status = 'lost' THEN to_jsonb(s) ->> 'invalidation_reason' END)::text
         FROM pg_get_replication_slots() s),
     ARRAY(SELECT ROW(b.pid, (date_part('epoch', here.clock - b.query_start) * 1000000)::bigint,
             b.application_name, left(b.query, 120))::text

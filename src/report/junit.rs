@@ -1,4 +1,5 @@
-//! The report as JUnit's XML, as CI systems read it: a test case for each step, one for the bring-up, one for the verdict.
+//! The report as JUnit's XML, as CI systems read it: a test case for each step, one for the bring-up, one for the verdict, and one
+//! for a run that broke off.
 
 use super::markup::Markup;
 use super::{Report, StepReport};
@@ -69,13 +70,17 @@ fn properties(page: &mut Markup, report: &Report) {
 }
 
 fn cases(report: &Report, model: &Model) -> Vec<Case> {
-    let fate = report.error.clone().map_or(Fate::Passed, Fate::Error);
+    let error = report.error.clone().map(Fate::Error);
+    let (unborn, broken_off) = if report.bring_up_ms.is_none() { (error, None) } else { (None, error) };
+    let fate = unborn.unwrap_or(Fate::Passed);
     let bring_up = Case { name: "bring-up".to_owned(), seconds: seconds(report.bring_up_ms), fate };
+    let run = broken_off.map(|fate| Case { name: "run".to_owned(), seconds: 0.0, fate });
     let steps = report.steps.iter().enumerate().map(|(n, step)| of_step(n, step));
     std::iter::once(bring_up)
         .chain(steps)
         .chain(unreached(report, model))
         .chain(rounds(report))
+        .chain(run)
         .chain([verdict(report)])
         .collect()
 }
@@ -133,7 +138,7 @@ fn write(page: &mut Markup, suite: &str, case: &Case) {
     match &case.fate {
         Fate::Passed => {}
         Fate::Skipped(why) => drop(page.empty("skipped", &[("message", why)])),
-        Fate::Error(why) => drop(page.leaf("error", &[("message", why), ("type", &"bring-up")], why)),
+        Fate::Error(why) => drop(page.leaf("error", &[("message", why), ("type", &case.name)], why)),
         Fate::Failed { message, more } => {
             let kind = if case.name == "verdict" { "promise" } else { "expectation" };
             page.leaf("failure", &[("message", message), ("type", &kind)], &format!("{message}\n{more}"));

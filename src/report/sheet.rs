@@ -62,7 +62,7 @@ pub(super) fn of(report: &Report, model: &Model) -> Sheet {
     };
     let failed = report.steps.iter().filter(|s| !s.ok).map(|s| format!("failed: {} ({})", s.name, s.detail));
     let mut findings: Vec<String> = report.findings.iter().cloned().chain(failed).collect();
-    findings.extend(report.error.iter().map(|why| format!("the lab did not start: {why}")));
+    findings.extend(report.broke_off());
     findings.extend(Some(report.losses.clone()).filter(|l| !l.is_empty()));
     let all = [
         lab(report, model),
@@ -209,7 +209,7 @@ fn rejoins(report: &Report) -> Section {
     };
     section(
         "Nodes that came back",
-        ["Node", "At", "How", "Rows thrown away", "Why not shorter"],
+        ["Node", "At", "How", "Rows of the writer thrown away", "Why not shorter"],
         report.rejoins.iter().map(row).collect(),
     )
 }
@@ -219,7 +219,7 @@ fn sides(report: &Report) -> Section {
         let only: u64 = s.only.values().flatten().map(|(first, last)| last - first + 1).sum();
         Row { tone: Tone::Warn, ..Row::new(vec![s.node.clone(), only.to_string(), s.lost_if_it_loses.to_string()]) }
     };
-    let head = ["Primary", "Rows only it has", "Acknowledged ones lost if another wins"];
+    let head = ["Primary", "Rows of the writer only it has", "Acknowledged ones lost if another wins"];
     section("Two primaries", head, report.sides.iter().map(row).collect())
 }
 

@@ -86,7 +86,8 @@ fn consequence(command: &crate::model::command::Command, model: &Model) -> Strin
             )
         }
         C::Rejoin { node, .. } => format!(
-            "{node} becomes a standby. Rows that only it has are counted and then thrown away. This can't be undone."
+            "{node} becomes a standby. Rows of the writer that only it has are counted, then all that only it has is thrown away. This \
+             can't be undone."
         ),
         C::Fence(n) => format!("{n} is killed, so that only one primary is left. Its clients lose their connections."),
         C::Remove(n) => format!("{n} goes away with all its data. This can't be undone."),

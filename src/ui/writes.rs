@@ -98,8 +98,10 @@ fn figures_grid(buf: &mut Buffer, area: Rect, room: u16, model: &Model, theme: &
 fn verdict(model: &Model, v: &Verification, width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let (aside, losses): (Vec<_>, Vec<_>) =
         v.parts().into_iter().filter(|_| v.judged).partition(|(weight, _)| *weight == Weight::Aside);
-    let mut spans = vec![Span::styled(format!("Read at {}{}: ", figures::clock(v.at), since(model, v)), theme.dim)];
-    spans.extend(said(losses, theme));
+    // What things were like before they changed comes with its time first: the end may be cut off.
+    let (clock, before) = (figures::clock(v.at), before(model, v));
+    let first = before.as_ref().map(|before| Span::styled(format!("Read at {clock}, {before}: "), theme.warn));
+    let mut spans: Vec<Span<'static>> = first.into_iter().chain(said(losses, theme)).collect();
     let (sign, style) = match v.verdict {
         Verdict::Sound => ("✔ sound", theme.badge_good),
         Verdict::Unknown(_) => ("? not known", theme.badge_warn),
@@ -111,13 +113,18 @@ fn verdict(model: &Model, v: &Verification, width: usize, theme: &Theme) -> Vec<
     for finding in v.verdict.findings() {
         spans.push(Span::styled(format!("{finding}. "), theme.warn));
     }
+    if before.is_none() {
+        spans.push(Span::styled(format!("read at {clock}"), theme.dim));
+    }
     prose::wrap_spans(&spans, width, 0)
 }
 
-/// Who has become a primary since the rows were read: what is said is of before.
-fn since(model: &Model, v: &Verification) -> String {
+/// What has changed since the rows were read, if that makes what is said a matter of the past.
+fn before(model: &Model, v: &Verification) -> Option<String> {
     let later = model.timelines.last().filter(|timeline| timeline.at > v.at);
-    later.map_or_else(String::new, |timeline| format!(", before {} took over", timeline.node))
+    let fenced = !v.sides.is_empty() && model.rivals().next().is_none();
+    let told = later.map(|timeline| format!("before {} took over", timeline.node));
+    told.or_else(|| fenced.then(|| "while two primaries ran".to_owned()))
 }
 
 /// Sentences, each in the colour of its weight.

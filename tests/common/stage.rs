@@ -8,8 +8,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bollard::exec::{CreateExecOptions, StartExecOptions};
+use replab::app::plain::{self, Manner};
 use replab::app::recorder::{Recorder, Shelf};
 use replab::app::session::{Came, Session, TICK};
+use replab::app::signals;
 use replab::model::admit::admit;
 use replab::model::command::Command;
 use replab::model::msg::{Msg, OpId, Opening, Origin, Topology, WriterPlan};
@@ -302,13 +304,27 @@ impl<R: Runtime> Stage<R> {
         told + &logs.collect::<String>()
     }
 
+    /// Plays on as `up --headless` does, until the run is over; its exit code. Nothing of the lab may be left then.
+    pub async fn play_on(self) -> u8 {
+        let lab = self.session.model.lab.clone();
+        let manner = Manner { quiet: true, headless: true, ..Manner::default() };
+        let mut ended: signals::Ended = Box::pin(std::future::pending());
+        let played = tokio::time::timeout(DEADLINE, plain::play(self.session, &manner, &mut ended)).await;
+        let code = played.expect("it comes to an end").unwrap();
+        Self::nothing_is_left(self.house, lab).await;
+        code
+    }
+
     /// Ends the lab; nothing of it may be left.
     pub async fn close(self) {
         let lab = self.session.model.lab.clone();
         let began = Instant::now();
         self.session.close().await.unwrap();
         println!("closed in {} ms", began.elapsed().as_millis());
-        let (house, lab) = (self.house, lab);
+        Self::nothing_is_left(self.house, lab).await;
+    }
+
+    async fn nothing_is_left(house: House, lab: String) {
         let left = tokio::task::spawn_blocking(move || house.remains(&lab)).await.unwrap();
         assert!(left.is_empty(), "left: {left:#?}");
     }

@@ -463,6 +463,7 @@ pub fn slots() -> Model {
         wal_status: Some(status.into()),
         kept_bytes: Some(kept << 20),
         safe_bytes: Some(safe << 20),
+        invalidated: None,
     };
     let p = model.nodes[0].sample.as_mut().unwrap();
     p.senders.clear();

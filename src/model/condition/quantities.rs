@@ -157,7 +157,7 @@ quantities! {
     "stranded" false Count "lost ones that another node still holds" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.stranded as f64));
     "verdict" false Text "sound, unknown or broken, at the last verify" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| text(v.verdict.word()));
     "missing" true Count "acknowledged writes that the node lacked at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.missing as f64));
-    "only_on" true Count "rows that no other primary had, at the last verify with two primaries" => |m, n| side(m, n, |s| ledger::count(&s.only));
+    "only_on" true Count "rows of the writer that no other primary had, at the last verify with two primaries" => |m, n| side(m, n, |s| ledger::count(&s.only));
     "lost_if_it_loses" true Count "the acknowledged ones among them: lost when another primary is kept" => |m, n| side(m, n, |s| s.acked_only);
     "rto" false Time "from the fault to the first acknowledged write on the new primary, at the last handover" => |m, _| split(m, |s| s.rto_ms);
     "detection" false Time "from the fault until it was noticed, at the last handover (switchover: until the old primary was down)" => |m, _| split(m, |s| s.detection_ms);
@@ -167,7 +167,7 @@ quantities! {
     "handover" false Text "none, waiting (for standbys), running, done or failed: the last failover or switchover" => |m, _| text(handover_word(m));
     "waits_for" false Text "the standbys that the election waits for" => |m, _| m.handover().map_or(Value::Unknown, |h| Value::Text(h.waits_for.join(" ")));
     "primaries" false Count "running nodes of the cluster that call themselves primary" => |m, _| Value::Number(primaries(m) as f64);
-    "thrown_away" true Count "rows that only this node had when it came back last" => |m, n| rejoin(m, n).and_then(|r| r.only.as_ref().ok()).map_or(Value::Unknown, |ids| Value::Number(ledger::count(ids) as f64));
+    "thrown_away" true Count "rows of the writer that only this node had when it came back last" => |m, n| rejoin(m, n).and_then(|r| r.only.as_ref().ok()).map_or(Value::Unknown, |ids| Value::Number(ledger::count(ids) as f64));
     "came_back" true Text "straight, rewound or rebuilt: how it came back last" => |m, n| rejoin(m, n).map_or(Value::Unknown, |r| text(r.road.word()));
     "sql_value" false Text "the first column of the first row that the last `sql` gave" => |m, _| m.sql.as_ref().and_then(|(_, r)| r.rows.first()?.first()?.clone()).map_or(Value::Unknown, Value::Text);
     "sql_rows" false Count "how many rows the last `sql` gave" => |m, _| m.sql.as_ref().map_or(Value::Unknown, |(_, r)| Value::Number((r.rows.len() as u64 + r.more) as f64));

@@ -327,6 +327,7 @@ pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
     model.bring_up_ms = Some(*ms);
     model.postgres.clone_from(postgres);
     model.system_identifier = Some(*system_identifier);
+    model.estranged = None;
     model.direct_links.clone_from(direct_links);
     model.phase.clear();
     if let Some(why) = direct_links {

@@ -1,6 +1,6 @@
 //! Observations, writes and time: what the lab sees without having asked for it.
 
-use crate::model::cluster::{LogLine, Look, NodeState, Observation, Role, Sample};
+use crate::model::cluster::{LogLine, Look, NodeState, Observation, Role, Sample, SlotRow};
 use crate::model::command::Command;
 use crate::model::history::Point;
 use crate::model::journal::{Tone, Who};
@@ -94,6 +94,7 @@ fn engine(model: &mut Model, why: Option<String>) {
 
 fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     let now = model.now;
+    let was_ours = is_ours(model, name);
     let Some(node) = model.node_mut(name) else { return };
     let before = node.sample.as_ref().map(|s| (s.role, s.timeline));
     let silent = node.unreachable.take();
@@ -110,6 +111,9 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     let told = std::mem::take(&mut node.unreachable_told);
     if model.is_resetting() {
         return;
+    }
+    if was_ours && !is_ours(model, name) {
+        tell_estranged(model, name);
     }
     if let Some((since, _)) = silent.filter(|_| told) {
         let text = format!("{name} answers again after {:.1} s", now.ms_since(since) as f64 / 1e3);
@@ -138,6 +142,17 @@ fn growth(node: &Node, now: Stamp, sample: &Sample) -> u64 {
     sample.wal.bytes_ahead_of(last.wal).saturating_mul(1_000) / now.ms_since(seen).max(LOOK_MS)
 }
 
+/// A server that finds its data directory empty may be set up to initialise it silently, and goes on as if nothing had happened (facts, "What a
+/// failover loses").
+fn tell_estranged(model: &mut Model, name: &NodeName) {
+    let text = format!(
+        "{name} is another cluster now: its system identifier has changed, so its data directory was made anew behind \
+         the lab's back. What becomes of the writes can't be judged any more; `reset` begins anew"
+    );
+    model.say(Who::Lab, Tone::Bad, text.clone());
+    model.estranged.get_or_insert(text);
+}
+
 /// Says once that a second primary runs; not while the part moves, when what was seen may be a moment old.
 fn tell_rival(model: &mut Model, name: &NodeName) {
     let moving = model.ops.values().filter_map(|op| op.command.as_ref()).any(super::handing_over::moves_the_primary);
@@ -156,17 +171,12 @@ fn tell_rival(model: &mut Model, name: &NodeName) {
 
 /// Says once when a slot's WAL comes into danger, is lost, or is safe again.
 fn tell_slots(model: &mut Model, name: &NodeName) {
-    let danger: Vec<(String, String)> = model
-        .slots()
-        .into_iter()
-        .filter(|s| s.on == *name)
-        .filter_map(|s| Some((s.row.name.clone(), s.row.wal_status?)))
-        .collect();
-    for (slot, status) in danger {
-        let Some(node) = model.node_mut(name) else { return };
-        let before = node.slots_told.insert(slot.clone(), status.clone());
+    let rows: Vec<SlotRow> = model.slots().into_iter().filter(|s| s.on == *name).map(|s| s.row).collect();
+    for row in rows {
+        let (Some(node), Some(status)) = (model.node_mut(name), row.wal_status.clone()) else { continue };
+        let before = node.slots_told.insert(row.name.clone(), status.clone());
         if before.as_ref().is_some_and(|b| *b != status) || (before.is_none() && status != "reserved") {
-            let (tone, text) = super::wording::slot(name, &slot, &status);
+            let (tone, text) = super::wording::slot(name, &row);
             model.say(Who::Lab, tone, text);
         }
     }

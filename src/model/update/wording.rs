@@ -1,5 +1,6 @@
 //! After each act one sentence: what happened, why, and what to look at. Words only; changes nothing.
 
+use crate::model::cluster::SlotRow;
 use crate::model::command::{Command, Rate};
 use crate::model::journal::Tone;
 use crate::model::ledger::{Ids, and, count, or};
@@ -127,9 +128,13 @@ fn rule_before(model: &Model) -> Option<String> {
 
 /// Of rows that only a node has which comes back, before they are thrown away.
 pub fn stranded(model: &Model, node: &NodeName, only: &Ids) -> String {
-    let are = if count(only) == 1 { "row is" } else { "rows are" };
+    let (rows, are) = if count(only) == 1 { ("row", "is") } else { ("rows", "are") };
     let acked = acknowledged(model, only);
-    format!("{} {are} only on {node}: stranded ({}), {acked} of them acknowledged", count(only), listed(only))
+    format!(
+        "{} {rows} of the writer {are} only on {node}: stranded ({}), {acked} of them acknowledged",
+        count(only),
+        listed(only)
+    )
 }
 
 fn acknowledged(model: &Model, ids: &Ids) -> u64 {
@@ -143,19 +148,22 @@ fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (To
         Road::Rebuilt => "it was made anew by pg_basebackup",
     };
     let detour = how.detour.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-    let fork = match (how.fork, how.end) {
-        (Some(fork), Some(end)) if end > fork => {
-            format!("; its history had parted at {fork} and went on to {end}, {} bytes", end.bytes_ahead_of(fork))
-        }
-        _ => String::new(),
-    };
+    let beyond = how.fork.zip(how.end).filter(|(fork, end)| end > fork);
+    let fork = beyond.map_or(String::new(), |(fork, end)| {
+        format!("; its history had parted at {fork} and went on to {end}, {} bytes", end.bytes_ahead_of(fork))
+    });
     let rows = match &how.only {
         Err(why) => format!("; what only it had could not be counted: {why}"),
-        Ok(only) if only.is_empty() => "; no row was only there".to_owned(),
+        // Only the writer's rows are counted; what a person wrote is WAL beyond the fork, too.
+        Ok(only) if only.is_empty() && beyond.is_some() => ": WAL beyond the fork, but no row of the writer".to_owned(),
+        Ok(only) if only.is_empty() => "; no row of the writer was only there".to_owned(),
         Ok(only) => {
             let (n, acked) = (count(only), acknowledged(model, only));
             let (rows, are) = if n == 1 { ("row", "is") } else { ("rows", "are") };
-            format!("; {n} {rows} that only it had ({}) {are} thrown away, {acked} of them acknowledged", listed(only))
+            format!(
+                "; {n} {rows} of the writer that only it had ({}) {are} thrown away, {acked} of them acknowledged",
+                listed(only)
+            )
         }
     };
     let lost = how.only.as_ref().is_ok_and(Ids::is_empty);
@@ -219,9 +227,11 @@ fn link(harm: Harm, which: &Which) -> String {
     }
 }
 
-/// Of a slot whose wal_status has changed.
-pub fn slot(on: &NodeName, slot: &str, status: &str) -> (Tone, String) {
-    let is = format!("the slot {slot} on {on} is {status}");
+/// Of a slot whose wal_status has changed; a lost one with PostgreSQL's word for why, where it has one.
+pub fn slot(on: &NodeName, row: &SlotRow) -> (Tone, String) {
+    let (slot, status) = (&row.name, row.wal_status.as_deref().unwrap_or_default());
+    let why = row.invalidated.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+    let is = format!("the slot {slot} on {on} is {status}{why}");
     match status {
         "reserved" => (Tone::Good, format!("{is}: it keeps no more WAL than max_wal_size")),
         "extended" => (Tone::Warn, format!("{is}: for its sake {on} keeps more WAL than max_wal_size")),
@@ -247,9 +257,9 @@ fn verify(model: &Model) -> (Tone, String) {
     let why = v.findings().join("; ");
     let colon = if why.is_empty() { "" } else { ": " };
     let own = |(n, s): (&NodeName, &Side)| match count(&s.only) {
-        0 => format!("{n} has no row of its own"),
-        1 => format!("only {n} has 1 row ({})", listed(&s.only)),
-        rows => format!("only {n} has {rows} rows ({})", listed(&s.only)),
+        0 => format!("{n} has no row of the writer to itself"),
+        1 => format!("only {n} has 1 row of the writer ({})", listed(&s.only)),
+        rows => format!("only {n} has {rows} rows of the writer ({})", listed(&s.only)),
     };
     let sides: String = v.sides.iter().map(own).map(|text| format!("; {text}")).collect();
     (tone, format!("verdict {}{colon}{why}; {}{sides}", v.verdict.word(), v.in_words()))

@@ -43,6 +43,17 @@ impl Control {
         Ok(sample)
     }
 
+    /// The same, with who the server is and whose marker it carries read again: what was remembered of a standby may be from before
+    /// its marker came.
+    pub async fn sample_anew(&self) -> Result<Sample, ControlError> {
+        self.call(async |session| {
+            session.forget();
+            Ok(())
+        })
+        .await?;
+        self.sample().await
+    }
+
     /// The server's version, `15.18`, as it reports it.
     pub async fn version(&self) -> Result<String, ControlError> {
         self.call(async |session| Ok(identify(session).await?.version)).await
@@ -265,7 +276,7 @@ fn receiver(text: &str) -> Result<ReceiverRow, ControlError> {
     })
 }
 
-/// name, active, restart, `wal_status`, kept, safe.
+/// name, active, restart, `wal_status`, kept, safe, why it is lost.
 fn slot(text: &str) -> Result<SlotRow, ControlError> {
     let mut row = Fields::of(text)?;
     Ok(SlotRow {
@@ -275,6 +286,7 @@ fn slot(text: &str) -> Result<SlotRow, ControlError> {
         wal_status: row.text()?.map(|status| safe_text(&status)),
         kept_bytes: row.read()?,
         safe_bytes: row.read()?,
+        invalidated: row.text()?.map(|why| safe_text(&why)),
     })
 }
 
