@@ -1632,7 +1632,10 @@ fn two_primaries_are_called_out_and_what_either_choice_costs() {
         words.contains("two primaries: if p wins, 5 acknowledged writes of s1 are lost; if s1 wins, 5 of p"),
         "{words}"
     );
-    assert!(words.contains("only p has 5 rows of the writer (1: 11-15); only s1 has 5 rows of"), "{words}");
+    assert!(
+        words.contains("only p has 5 rows of the writer (1: 11-15); only s1 has 5 rows of the writer (1: 16-20)"),
+        "{words}"
+    );
     for condition in ["only_on(p) = 5", "lost_if_it_loses(s1) = 5", "lost = 5"] {
         let condition: replab::model::condition::Condition = condition.parse().unwrap();
         assert!(condition.check(&lab.model).0, "{condition}");

@@ -356,7 +356,7 @@ mod tests {
         for (system_identifier, marker) in [(8, Some("lab")), (7, Some("another")), (7, None)] {
             let marker = marker.map(str::to_owned);
             let other = NodeReading::Rows { present: present.clone(), system_identifier, marker };
-            let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", other)], Ok(()));
+            let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", other)]);
             assert_eq!((v.lost, v.stranded, v.held.len()), (3, 0, 0));
         }
     }
