@@ -8,8 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
 
+use replab::runtime::docker::{Engine, ImageChoice, build_refusal};
+use rustix::process::{Pid, Signal, kill_process};
+
 use common::empty_engine::EmptyEngine;
-use common::house::{Ground, House};
+use common::house::{Ground, House, wait_for};
 
 /// What the program said, as it would be piped.
 struct Said {
@@ -123,41 +126,89 @@ const REPORT_KEYS: [&str; 22] = [
     "error",
 ];
 
-/// `--runtime auto`: the image that is here; else it is pulled, then built; else the programs; else what was tried.
+/// What a lesson without an option more found as its place, and what was said on the way there.
+fn place_found(house: &House, options: &[&str], env: &[(&str, &str)]) -> (String, String) {
+    let lesson = short_lesson(house, "acked >= 20");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
+    command.envs(house.env()).args(["play", &lesson, "--json"]).args(options).envs(env.iter().copied());
+    let out = said(&command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(out.code, 0, "{}{}", out.out, out.err);
+    let report: serde_json::Value = serde_json::from_str(&out.out).expect("JSON alone");
+    (report["runtime"].as_str().unwrap().to_owned(), out.err)
+}
+
+#[track_caller]
+fn in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part}, or not at its place, in\n{text}")).1;
+    }
+}
+
+/// An image that isn't here is pulled, and built where that fails; then the lab is in Docker. The registry is played, and so is the
+/// recipe, by a `bash` that only says it was run: what both bring is the image that is here.
+#[test]
+fn an_image_that_is_not_here_is_pulled_or_built() {
+    if let Some(why) = build_refusal(&ImageChoice::default()) {
+        println!("skipped: {why}");
+        return;
+    }
+    let Some(house) = House::on(Ground::Docker(18)) else { return };
+    let real = wait_for(Engine::connect()).unwrap();
+    let bash = house.path().join("bash");
+    let path = format!("{}:{}", house.path().display(), std::env::var("PATH").unwrap());
+    for (pulls, told) in [
+        (true, &["pulling it", "pulling postgres:18: Pull complete"][..]),
+        (false, &["pulling it", "building the image from Debian's packages", "building replab/postgres:18: played"]),
+    ] {
+        let engine = EmptyEngine::until_filled(real.socket(), pulls);
+        let recipe = format!(
+            "#!/bin/sh\ntest \"$2 $3\" = '18 replab/postgres:18' || exit 1\necho 'replab-image: phase played' >&2\ntouch {}\n",
+            engine.mark().display()
+        );
+        std::fs::write(&bash, recipe).unwrap();
+        std::fs::set_permissions(&bash, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let host = format!("unix://{}", engine.socket().display());
+        let (runtime, err) = place_found(&house, &[], &[("DOCKER_HOST", &host), ("PATH", &path)]);
+        in_order(&err, told);
+        assert!(runtime == "docker" && err.contains("building") != pulls, "{runtime}: {err}");
+    }
+}
+
+/// One older than the engines that are promised to do is refused with its reason; the oldest of those isn't.
+#[test]
+fn an_engine_that_is_too_old_is_refused() {
+    for (api, refused) in [("1.40", true), ("1.41", false)] {
+        let engine = EmptyEngine::of_api(api);
+        let host = format!("unix://{}", engine.socket().display());
+        let words = ["up", "--headless", "--runtime", "docker", "--image", "replab/none:18"];
+        let out = replab(&words, |command| _ = command.env("DOCKER_HOST", &host));
+        assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+        let told = ["its API is 1.40, and 1.41 is needed", "install Docker 20.10 or newer"];
+        assert!(told.iter().all(|part| out.err.contains(part) == refused), "{api}: {}", out.err);
+        assert_eq!(out.err.contains("pulling it"), !refused, "{api}: {}", out.err);
+    }
+}
+
+/// `--runtime auto`: the image that is here; else it is pulled, then built (above); else the programs; else what was tried.
 #[test]
 fn a_place_is_looked_for_in_one_order() {
     let engine = EmptyEngine::start();
     let empty = format!("unix://{}", engine.socket().display());
-    let in_order = |text: &str, parts: &[&str]| {
-        let mut rest = text;
-        for part in parts {
-            rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part}, or not at its place, in\n{text}")).1;
-        }
-    };
     let none = ["up", "--headless", "--image", "replab/none:18", "--pg-bin", "/nonexistent"];
     let out = replab(&none, |command| _ = command.env("DOCKER_HOST", &empty));
     assert_eq!(out.code, 4, "{}{}", out.out, out.err);
     in_order(&out.err, &["pulling it", "docker: ", "process: "]);
-    let play = |house: &House, options: &[&str], host: Option<&str>| {
-        let lesson = short_lesson(house, "acked >= 20");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
-        command.envs(house.env()).args(["play", &lesson, "--json"]).args(options);
-        host.map(|host| command.env("DOCKER_HOST", host));
-        let out = said(&command.stdin(Stdio::null()).output().unwrap());
-        assert_eq!(out.code, 0, "{}{}", out.out, out.err);
-        let report: serde_json::Value = serde_json::from_str(&out.out).expect("JSON alone");
-        (report["runtime"].as_str().unwrap().to_owned(), out.err)
-    };
     if let Some(house) = House::on(Ground::Process) {
-        let (runtime, err) = play(&house, &["--image", "replab/none:18"], Some(&empty));
+        let (runtime, err) = place_found(&house, &["--image", "replab/none:18"], &[("DOCKER_HOST", &empty)]);
         in_order(&err, &["pulling it", "docker: ", "using the programs in"]);
         assert_eq!(runtime, "process");
-        let (runtime, err) = play(&house, &[], Some("unix:///nonexistent"));
+        let (runtime, err) = place_found(&house, &[], &[("DOCKER_HOST", "unix:///nonexistent")]);
         in_order(&err, &["docker: ", "using the programs in"]);
         assert_eq!(runtime, "process");
     }
     if let Some(house) = House::on(Ground::Docker(18)) {
-        let (runtime, err) = play(&house, &["--image", "replab/postgres:18"], None);
+        let (runtime, err) = place_found(&house, &["--image", "replab/postgres:18"], &[]);
         assert!(runtime == "docker" && !err.contains("pulling"), "{runtime}: {err}");
     }
 }
@@ -178,10 +229,41 @@ fn a_topology_comes_from_a_file() {
     let labs = house.labs_of(child.id());
     let nodes = house.path().join("state/replab/labs").join(labs.first().unwrap()).join("nodes");
     let names: BTreeSet<_> = std::fs::read_dir(nodes).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert_eq!(names, ["one", "two"].map(Into::into).into());
     house.assert_gone(&labs);
+}
+
+/// Ctrl-C where there is no screen, while the lab comes up and while it lives: 130, and nothing is left.
+#[test]
+fn an_interrupted_lab_without_a_screen_leaves_nothing() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let lesson = house.path().join("endless.toml");
+    let text =
+        "title = \"T\"\nsummary = \"S\"\n[cluster]\nstandbys = 8\n[[step]]\nwait = \"lost > 0\"\nwithin = \"10m\"\n";
+    std::fs::write(&lesson, text).unwrap();
+    for words in [&["up", "--headless", "--standbys", "8"][..], &["play", lesson.to_str().unwrap(), "--headless"]] {
+        for lives in [false, true] {
+            let mut child = house.replab(words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap());
+            let mut out = String::new();
+            if lives {
+                while !out.contains("nodes are up") {
+                    assert_ne!(lines.read_line(&mut out).unwrap(), 0, "it ended: {out}");
+                }
+            } else {
+                until("a lab that comes up", || !house.labs_of(child.id()).is_empty());
+            }
+            let labs = house.labs_of(child.id());
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            lines.read_to_string(&mut out).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(130), "{words:?}: {out}");
+            println!("{words:?}: interrupted when {}", if out.contains("nodes are up") { "up" } else { "coming up" });
+            house.assert_gone(&labs);
+            assert!(house.lab_folders_are_empty(), "{words:?}");
+        }
+    }
 }
 
 #[test]

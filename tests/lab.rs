@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::stage::{DEADLINE, Stage, name};
 use replab::model::cluster::NodeState;
@@ -131,27 +131,46 @@ async fn rows_of<R: Runtime>(stage: &mut Stage<R>, node: &str, ids: &Ids) -> Str
     stage.psql(node, &format!("SELECT count(*) FROM replab.writes WHERE {these}")).await
 }
 
+/// The middle one: neither a slow moment of the machine nor a lucky one decides.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Changes the rule so that commits which wait are let go; from the reload, as the server tells it, to the lab showing them released.
+async fn released_after<R: Runtime>(stage: &mut Stage<R>, command: &str) -> Duration {
+    let waited = acked(stage.model());
+    stage.session.ask(command.parse().unwrap(), Origin::You);
+    stage.until_so(command, |m| acked(m) >= waited + 4).await;
+    let shown = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    stage.until_so("its end", |m| m.ops.is_empty()).await;
+    // To a session that is new it tells when the server itself last read its files.
+    let reload = stage.psql("p", "SELECT (1e6 * date_part('epoch', pg_conf_load_time()))::bigint").await;
+    let took = shown.saturating_sub(Duration::from_micros(reload.parse().unwrap()));
+    println!("{command}: released {} ms after the reload", took.as_millis());
+    took
+}
+
 async fn rules_and_commits_that_wait<R: Runtime>(mut stage: Stage<R>) {
-    // The fastest of three: what the machine does beside the test isn't the lab's.
-    let (mut fastest, mut moved) = (Duration::MAX, Duration::MAX);
-    for _ in 0..3 {
+    let (mut released, mut moved) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
         stage.command("sync first 1 (s1)").await;
         assert_eq!(stage.psql("p", "SHOW synchronous_standby_names").await, "FIRST 1 (s1)");
         stage.until_psql("p", &sender("s1", "sync_state"), "sync").await;
         stage.command("freeze s1").await;
         all_clients_wait(&mut stage).await;
-        let waited = acked(stage.model());
-        moved = moved.min(seen_after(&mut stage, "sync first 1 (s2)", |m| acked(m) >= waited + 4).await);
+        moved.push(released_after(&mut stage, "sync first 1 (s2)").await);
         stage.command("sync first 1 (s1)").await;
         all_clients_wait(&mut stage).await;
-        let waited = acked(stage.model());
-        fastest = fastest.min(seen_after(&mut stage, "sync off", |m| acked(m) >= waited + 4).await);
+        released.push(released_after(&mut stage, "sync off").await);
         assert_eq!(stage.psql("p", "SHOW synchronous_standby_names").await, "");
         stage.command("thaw s1").await;
         stage.until_psql("s1", "SELECT 1", "1").await;
     }
-    assert!(fastest < Duration::from_millis(150), "released only {} ms after the rule changed", fastest.as_millis());
-    assert!(moved < Duration::from_millis(250), "released only {} ms after the rule moved on", moved.as_millis());
+    let (released, moved) = (median(released), median(moved));
+    println!("released {} ms after the reload, {} ms where the rule moved on", released.as_millis(), moved.as_millis());
+    assert!(released < Duration::from_millis(50), "released only {} ms after the reload", released.as_millis());
+    assert!(moved < Duration::from_millis(150), "released only {} ms after the rule moved on", moved.as_millis());
     cancelled_and_terminated(&mut stage).await;
     rules_that_hang(&mut stage).await;
     stage.command("sync any 1 (s1, s2)").await;
@@ -350,6 +369,11 @@ async fn nodes_come_and_go<R: Runtime>(mut stage: Stage<R>) {
         (stage.psql("s3", IDENTIFIER).await, stage.psql("p", &slots("s3")).await),
         (ours.clone(), "1".to_owned())
     );
+    // A base backup brings a label, which the server sets aside when it has begun; a copy of the template has none.
+    for (node, labels) in [("s1", "0"), ("s2", "0"), ("s3", "1")] {
+        let label = "SELECT count(*) FROM pg_ls_dir('.') AS file WHERE file = 'backup_label.old'";
+        assert_eq!(stage.psql(node, label).await, labels, "{node}");
+    }
     stage.command("add x fresh").await;
     assert_ne!(stage.psql("x", IDENTIFIER).await, ours);
     assert_eq!(stage.psql("x", "SELECT pg_is_in_recovery()").await, "f");
@@ -404,15 +428,15 @@ async fn passwords_stay_secret<R: Runtime>(stage: &mut Stage<R>) {
 
 async fn killed_and_promoted<R: Runtime>(stage: &mut Stage<R>) {
     let down = |m: &Model| matches!(m.node(&name("s1")).unwrap().state, NodeState::Exited(_));
-    let mut fastest = Duration::MAX;
+    let mut shown = Vec::new();
     for _ in 0..3 {
-        fastest = fastest.min(seen_after(stage, "kill s1", down).await);
+        shown.push(seen_after(stage, "kill s1", down).await);
         assert!(stage.try_psql("s1", "SELECT 1").await.is_err());
         stage.command("start s1").await;
         stage.until_psql("p", &sender("s1", "state"), "streaming").await;
     }
-    // A container's end takes the engine's own 200 ms or so on a busy machine.
-    assert!(fastest < Duration::from_millis(250), "shown as down only after {} ms", fastest.as_millis());
+    let shown = median(shown);
+    assert!(shown < Duration::from_millis(250), "shown as down only after {} ms", shown.as_millis());
     stage.command("kill p").await;
     stage.command("promote s1").await;
     assert_eq!(stage.psql("s1", "SELECT pg_is_in_recovery()").await, "f");
@@ -482,11 +506,10 @@ async fn reset_brings_back_the_first_state<R: Runtime>(mut stage: Stage<R>) {
         stage.command(command).await;
     }
     stage.command("promote s1").await;
-    let took = stage.command("reset").await;
+    let spoiled = stage.command("reset").await;
     let said = stage.journal();
     assert!(said.contains("back in its first state after"), "{said}");
     assert!(!said.contains("went down by itself"), "{said}");
-    println!("reset took {} ms", took.as_millis());
     let names: Vec<String> = stage.model().nodes.iter().map(|n| n.name.to_string()).collect();
     assert_eq!((names.join(" "), stage.model().primary.clone()), ("p s1 s2".to_owned(), Some(name("p"))));
     assert!(stage.model().faults().is_empty());
@@ -502,5 +525,9 @@ async fn reset_brings_back_the_first_state<R: Runtime>(mut stage: Stage<R>) {
     rest(&mut stage).await;
     stage.command("verify").await;
     assert_eq!(stage.model().verification.clone().unwrap().verdict.word(), "sound");
+    // About a second; the rest is for a program that isn't optimized, on a machine that does other things beside.
+    let again = stage.command("reset").await;
+    println!("reset took {} ms, and {} ms with nothing broken", spoiled.as_millis(), again.as_millis());
+    assert!(spoiled.min(again) < Duration::from_secs(3), "reset took {spoiled:?}, and {again:?} again");
     stage.close().await;
 }

@@ -48,7 +48,7 @@ fn sandbox(house: &House, size: (u16, u16)) -> Terminal {
     terminal
 }
 
-/// The engine goes and comes back under a lab that lives: the screen says so, and that what it shows is old.
+/// The engine goes and comes back under a lab that lives: the screen says so, and that what it shows may be old.
 #[test]
 fn an_engine_that_goes_and_comes_back() {
     let Some(house) = House::on(Ground::Docker(18)) else { return };
@@ -62,11 +62,11 @@ fn an_engine_that_goes_and_comes_back() {
     terminal.until_text("● live");
     way.cut();
     let cut = Instant::now();
-    terminal.until_text("What you see is old");
+    terminal.until_text("What you see may be old");
     assert!(cut.elapsed() < Duration::from_secs(2), "told after {:?}", cut.elapsed());
     terminal.until_text("▲ stale");
     way.open(true);
-    terminal.until_no("What you see is old");
+    terminal.until_no("What you see may be old");
     terminal.until_text("● live");
     terminal.command("freeze s1");
     terminal.until_text("s1 frozen");
@@ -109,8 +109,16 @@ fn a_sandbox_is_played_with(ground: Ground, size: (u16, u16)) {
     terminal.until("no commit that waits", |s| {
         (number_after(s, "… waiting")? == 0 && number_after(s, "Commits waiting").is_none()).then_some(())
     });
-    terminal.command("kill p");
+    terminal.keys(":kill p");
+    terminal.until_text(": kill p");
+    let asked = Instant::now();
+    terminal.keys("\r");
     terminal.until_text("p down");
+    // From the key to the screen as a person has it; 250 ms is the goal, and this program isn't optimized.
+    let shown = asked.elapsed();
+    println!("a kill was on the screen after {} ms", shown.as_millis());
+    assert!(shown < Duration::from_secs(1), "a kill was on the screen only after {shown:?}");
+    terminal.until_no("Tab completes");
     terminal.command("promote s1");
     terminal.until_text("Replication from s1");
     let before = terminal.until("the count", acked);
@@ -479,7 +487,25 @@ impl Beside {
     }
 }
 
-/// Killed in the middle, it leaves a lab behind; `clean` takes all of it, and nothing else.
+fn cleaned(house: &House) -> String {
+    let cleaned = house.replab(&["clean"]).output().unwrap();
+    assert!(cleaned.status.success(), "{cleaned:?}");
+    String::from_utf8_lossy(&cleaned.stdout).into_owned()
+}
+
+/// The start screen tells of what is left, last of all, and Enter takes it away.
+fn cleaned_from_the_menu(house: &House) -> String {
+    let mut terminal = Terminal::start(house, &[], SMALL);
+    terminal.until_text("Sandbox");
+    terminal.keys("\x1b[F");
+    terminal.until_text("Remove what earlier labs left");
+    terminal.keys("\r");
+    assert_eq!(terminal.exit(), 0, "{}", terminal.text());
+    terminal.assert_restored();
+    terminal.text()
+}
+
+/// Killed in the middle, it leaves a lab behind; `clean` or the start screen takes all of it, and nothing else.
 fn killed_and_cleaned(ground: Ground) {
     let Some(house) = House::on(ground) else { return };
     let beside = Beside::start(&house);
@@ -495,9 +521,8 @@ fn killed_and_cleaned(ground: Ground) {
         terminal.signal(Signal::KILL);
         assert_eq!(terminal.exit(), 255);
         let stranger = house.stranger(labs.first().unwrap());
-        let cleaned = house.replab(&["clean"]).output().unwrap();
-        let said = String::from_utf8_lossy(&cleaned.stdout).into_owned();
-        assert!(cleaned.status.success() && said.contains("removed"), "{said}");
+        let said = if moment == "bring-up" { cleaned(&house) } else { cleaned_from_the_menu(&house) };
+        assert!(said.contains("removed"), "{said}");
         assert!(stranger.is_there(), "a stranger's thing was removed: {said}");
         stranger.remove();
         house.assert_gone(&labs);

@@ -217,6 +217,67 @@ fn a_failed_round_of_chaos_is_in_every_form() {
     assert_eq!(failed, ["round 2 of seed 7: kill"]);
 }
 
+/// A report as it has always been, with one of everything that it may hold.
+const WHOLE: &str = r#"{
+    "report_version": 1, "replab": "0.1.0", "scenario": "07-lesson", "verdict": "sound", "findings": ["all is there"],
+    "writes": {
+        "tried": 9, "acked": 3, "acked_with_warning": 2, "failed": 1, "unknown": 1, "lost": 2, "stranded": 1
+    },
+    "expectations": {"passed": 1, "failed": 1},
+    "bring_up_ms": 700, "postgres": "18.6", "runtime": "docker",
+    "steps": [{"name": "acked > 0", "kind": "expect", "ok": true, "ms": 12, "detail": "is 3"}],
+    "acked_ids": {"1": [[1, 5]]}, "lost_ids": {"1": [[4, 5]]}, "stranded_ids": {"1": [[4, 4]]}, "unknown_ids": {"2": [[1, 1]]},
+    "losses": "2 lost",
+    "faults": [{"kind": "down", "what": "p is down", "from_ms": 190000, "to_ms": null}],
+    "timelines": [{"id": 2, "parent": 1, "fork": "0/3000148", "node": "s1", "at_ms": 191000}],
+    "handovers": [{
+        "kind": "failover", "cause": "refused", "old": "p", "new": "s1", "from": "fault",
+        "detection_ms": 1.5, "election_ms": 2.5, "promotion_ms": 3.5, "first_ack_ms": 4.5, "repoint_ms": 5.5, "rto_ms": 12.0,
+        "failed": null
+    }],
+    "rejoins": [{
+        "node": "p", "at_ms": 195000, "road": "rewound", "detour": null, "fork": "0/3000148", "end": "0/30001A0",
+        "thrown_away": {"1": [[4, 4]]}
+    }],
+    "sides": [{"node": "p", "only": {"1": [[4, 4]]}, "lost_if_it_loses": 1}],
+    "chaos": {
+        "seed": 7, "kinds": ["kill"], "standbys": 2, "for_ms": 60000, "within_ms": 10000,
+        "rounds": [{
+            "number": 1, "at_ms": 900, "primary": "p", "rule": "FIRST 1 (s1)", "level": "on", "kinds": ["kill"],
+            "acts": [{"at_ms": 950, "command": "kill p", "ms": 30, "outcome": "done", "why": null}],
+            "mends": [{"at_ms": 1950, "command": "heal", "ms": 40, "outcome": "failed", "why": "so"}],
+            "whole_after_ms": 450, "rebuilt": false, "acked": 3, "lost": 0, "promised": 2, "verdict": "sound"
+        }],
+        "failure": null, "replay": "chaos-7.toml"
+    },
+    "error": null
+}"#;
+
+/// The names of all fields, at any depth; ids per client have none.
+fn fields(value: &serde_json::Value) -> Vec<&str> {
+    match value {
+        serde_json::Value::Object(map) => {
+            let named = map.iter().filter(|(name, _)| name.parse::<u32>().is_err());
+            named.flat_map(|(name, inner)| [vec![name.as_str()], fields(inner)].concat()).collect()
+        }
+        serde_json::Value::Array(all) => all.iter().flat_map(fields).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Programs read it: fields are added, never changed or taken away. Where this fails because of a new field, the field joins [`WHOLE`]
+/// and docs/report-format.md.
+#[test]
+fn the_json_form_keeps_every_field_at_any_depth() {
+    let told: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
+    let read: Report = serde_json::from_str(WHOLE).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), told);
+    let page = include_str!("../docs/report-format.md");
+    for field in fields(&told) {
+        assert!(page.contains(&format!("`{field}`")), "docs/report-format.md doesn't tell of {field}");
+    }
+}
+
 /// The elements of a page, in order: what a text must not change.
 fn skeleton(page: &str) -> Vec<String> {
     parsed(page).descendants().filter(Node::is_element).map(|n| n.tag_name().name().to_owned()).collect()

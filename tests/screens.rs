@@ -339,6 +339,35 @@ fn without_colours_nothing_has_one() {
     assert!(buffer.content.iter().any(|c| c.modifier.contains(Modifier::BOLD)));
 }
 
+/// How the first cell of this text looks.
+fn style_of(buffer: &Buffer, text: &str) -> ratatui::style::Style {
+    let rows = buffer.content.chunks(usize::from(buffer.area.width));
+    let found = rows.into_iter().find_map(|row| {
+        let line: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
+        Some(row[line[..line.find(text)?].chars().count()].style())
+    });
+    found.unwrap_or_else(|| panic!("no {text}"))
+}
+
+/// Without the engine whatever is shown is grey, in the cards, the ladder, the figures and the charts; with it none of that is.
+#[test]
+fn what_may_be_old_is_grey() {
+    use ratatui::style::Modifier;
+    let (fresh, mut gone) = (models::loaded(), models::loaded());
+    gone.engine_down = Some((models::at(180.0), "refused".into()));
+    let large = ["0/5A1BE78", "1.4 kB behind", "900 µs", "███", "48,203", "▅▅▄", "▇███▅▇", "clients 8"];
+    let small = ["0/5A1BE78", "1.4 kB behind", "9.0 kB ", "███", "48,203"];
+    for (size, values) in [((160, 45), &large[..]), ((80, 24), &small)] {
+        let [fresh, gone] = [&fresh, &gone].map(|model| buffer(model, &view(), size));
+        for value in values {
+            let [fresh, gone] = [&fresh, &gone].map(|buffer| style_of(buffer, value));
+            let grey = gone.fg == view().theme.dim.fg && gone.add_modifier.contains(Modifier::DIM);
+            assert!(grey, "{value} at {size:?} is {gone:?}");
+            assert!(!fresh.add_modifier.contains(Modifier::DIM), "{value} at {size:?} is {fresh:?} without need");
+        }
+    }
+}
+
 fn popups() -> Vec<Popup> {
     let model = models::frozen();
     let input = Input::with("日本 sync first 1 (s1");

@@ -77,8 +77,9 @@ fn rule(model: &Model, view: &View) -> (String, Style) {
 pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, telling: bool) {
     let theme = &view.theme;
     if let Some((since, why)) = &model.engine_down {
+        // Not all of it need be: where the nodes go on, SQL still tells what they do.
         let text = format!(
-            " ▲ What you see is old: {} has not answered for {}: {why}",
+            " ▲ What you see may be old: {} has not answered for {}: {why}",
             if model.runtime.is_empty() { "The engine" } else { model.runtime.as_str() },
             figures::lasted(model.now.ms_since(*since)),
         );

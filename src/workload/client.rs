@@ -254,3 +254,75 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::workload::books::{Books, Range};
+    use crate::workload::pace::Pace;
+    use crate::workload::{WriterEvent, WriterPlan};
+
+    /// AuthenticationOk and ReadyForQuery; ParseComplete and ReadyForQuery.
+    const WELCOME: [&[u8]; 2] = [b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", b"1\0\0\0\x04Z\0\0\0\x05I"];
+
+    /// A client that may write as fast as it can, and its server's end of the connection: logged in, its INSERT prepared. It has come
+    /// as far as it gets without an answer, for client and server are tasks of one thread.
+    async fn server_of_a_client(desk: &Arc<Desk>) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let plan = WriterPlan { target: Some(target), clients: 1, ..WriterPlan::default() };
+        // The sender is gone: there are no new orders to come.
+        let orders = watch::channel(Orders { plan, until: desk.end.child_token() }).1;
+        tokio::spawn(Client::new(1, Arc::clone(desk), orders, Arc::default()).run());
+        let (mut server, _) = listener.accept().await.unwrap();
+        for answer in WELCOME {
+            assert_ne!(server.read(&mut [0; 4096]).await.unwrap(), 0, "it asks in one piece");
+            server.write_all(answer).await.unwrap();
+        }
+        while desk.books.counts(Some(target)).0 == 0 {
+            tokio::task::yield_now().await;
+        }
+        server
+    }
+
+    fn desk() -> Arc<Desk> {
+        let now = Instant::now();
+        let (books, pace, extra) = (Books::new(1, now), Pace::new(now), Arc::default());
+        let password = crate::pg::Secret::new("never asked for");
+        Arc::new(Desk { password, books, pace, extra, end: CancellationToken::new() })
+    }
+
+    #[tokio::test]
+    async fn a_write_is_in_the_books_when_its_bytes_arrive() {
+        let desk = desk();
+        let mut server = server_of_a_client(&desk).await;
+        assert_ne!(server.read(&mut [0; 4096]).await.unwrap(), 0);
+        let tried = vec![Range { client: 1, first: 1, last: 1 }];
+        let (told, _) = desk.books.take(Instant::now());
+        assert!(told.contains(&WriterEvent::Books { tried, settled: Vec::new() }), "{told:?}");
+    }
+
+    /// Also where a moment's difference couldn't be seen: as long as there is no room to book it, nothing of a write goes out.
+    #[tokio::test]
+    async fn a_write_that_cannot_be_booked_is_not_sent() {
+        let desk = desk();
+        let mut seq = 0;
+        while desk.books.tried(WriteId { client: 2, seq }, Instant::now()) {
+            desk.books.settled(
+                WriteId { client: 2, seq },
+                [Ack::Acked, Ack::Failed][seq as usize % 2],
+                None,
+                Instant::now(),
+            );
+            seq += 1;
+        }
+        let mut server = server_of_a_client(&desk).await;
+        desk.end.cancel();
+        let mut sent = Vec::new();
+        server.read_to_end(&mut sent).await.unwrap();
+        assert!(sent.is_empty(), "{} bytes of a write that isn't in the books", sent.len());
+    }
+}
