@@ -97,7 +97,7 @@ async fn nobody_waits<R: Runtime>(stage: &mut Stage<R>) {
 
 /// The writer rests, and the table has what the books have: how many of the writes were acknowledged.
 async fn rest<R: Runtime>(stage: &mut Stage<R>) -> u64 {
-    stage.command("pause").await;
+    stage.rest().await;
     let end = Instant::now() + DEADLINE;
     loop {
         let there = stage.psql("p", ROWS).await;
