@@ -329,12 +329,17 @@ mod tests {
     }
 
     fn verdict_of(books: &Ledger, nodes: &[(&str, NodeReading)]) -> Verification {
+        read_while(books, books, nodes)
+    }
+
+    /// The books had this when the reading began, and that when it was over.
+    fn read_while(books: &Ledger, now: &Ledger, nodes: &[(&str, NodeReading)]) -> Verification {
         let reading = Reading { nodes: nodes.iter().map(|(n, r)| (n.parse().unwrap(), r.clone())).collect() };
         let primary = "s1".parse().unwrap();
         judge(&Case {
             at: Stamp(0),
             books,
-            now: books,
+            now,
             reading: &reading,
             primary: Some(&primary),
             system_identifier: Some(7),
@@ -421,21 +426,7 @@ mod tests {
     fn a_promise_that_ends_during_the_reading_counts_no_more() {
         let (before, mut now) = (books((1, 10), true), books((1, 10), true));
         now.end_promises("p was fenced, and s1 kept");
-        let reading = Reading { nodes: [("s1".parse().unwrap(), rows(1, 7))].into_iter().collect() };
-        let primary = "s1".parse().unwrap();
-        let judged = |now: &Ledger| {
-            let case = Case {
-                at: Stamp(0),
-                books: &before,
-                now,
-                reading: &reading,
-                primary: Some(&primary),
-                system_identifier: Some(7),
-                lab: "lab",
-                rivals: &[],
-            };
-            judge(&case).verdict.word()
-        };
+        let judged = |now: &Ledger| read_while(&before, now, &[("s1", rows(1, 7))]).verdict.word();
         assert_eq!((judged(&before), judged(&now)), ("broken", "sound"));
     }
 
@@ -450,21 +441,8 @@ mod tests {
     #[test]
     fn what_is_read_before_the_books_hear_of_it_is_no_stray() {
         let (before, now) = (books((1, 10), false), books((1, 12), false));
-        let reading = Reading { nodes: [("s1".parse().unwrap(), rows(1, 12))].into_iter().collect() };
-        let primary = "s1".parse().unwrap();
-        let judged = |now: &Ledger| {
-            judge(&Case {
-                at: Stamp(0),
-                books: &before,
-                now,
-                reading: &reading,
-                primary: Some(&primary),
-                system_identifier: Some(7),
-                lab: "lab",
-                rivals: &[],
-            })
-        };
-        assert_eq!((judged(&before).strays, judged(&now).strays), (2, 0));
+        let strays = |now: &Ledger| read_while(&before, now, &[("s1", rows(1, 12))]).strays;
+        assert_eq!((strays(&before), strays(&now)), (2, 0));
     }
 
     #[test]
