@@ -435,6 +435,12 @@ impl Model {
         ahead.filter(|(_, at)| *at > own).map(|(n, at)| (n, at.1.bytes_ahead_of(own.1))).collect()
     }
 
+    /// The operation that starts this node or brings it back, if there is one.
+    pub fn return_of(&self, name: &NodeName) -> Option<&Command> {
+        let its = |c: &&Command| matches!(c, Command::Start(n) | Command::Rejoin { node: n, .. } if n == name);
+        self.ops.values().filter_map(|op| op.command.as_ref()).find(its)
+    }
+
     /// The handover that goes on.
     pub fn handover(&self) -> Option<&Handover> {
         self.handovers.last().filter(|h| self.ops.contains_key(&h.op))

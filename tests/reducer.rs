@@ -1490,6 +1490,43 @@ fn what_a_rejoin_throws_away_is_stranded_no_more() {
     assert_eq!(lab.model.verification, None);
 }
 
+/// Each comes back on its own, to the same primary; what comes back isn't started beside that, nor a primary made meanwhile.
+#[test]
+fn several_come_back_at_once() {
+    let mut lab = Lab::live(None);
+    for (id, node) in [(1, "p"), (2, "s2")] {
+        lab.say(&format!("kill {node}"));
+        lab.done(id, Ok(Happened::Plain));
+    }
+    taken_over(&mut lab, "s1");
+    lab.see("s1", primary("", &[], 0));
+    lab.say("rejoin p");
+    lab.say("rejoin s2");
+    assert_eq!(lab.model.ops.len(), 2, "{}", lab.last_words());
+    let refused = [
+        ("rejoin p", "`rejoin p` is under way"),
+        ("start s2", "`rejoin s2` is under way"),
+        ("failover", "is under way"),
+        ("switchover s2", "is under way"),
+    ];
+    for (command, why) in refused {
+        lab.say(command);
+        let last = lab.last_words();
+        assert!(last.starts_with(command) && last.contains(why), "{command}: {last}");
+    }
+    let before = lab.model.journal.written();
+    lab.say("heal");
+    let said: Vec<_> = lab.model.journal.since(before).map(|e| e.text.clone()).collect();
+    assert_eq!((lab.model.ops.len(), said.len()), (2, 1), "heal leaves them to their return: {said:?}");
+    // A start is a return as well.
+    let mut lab = Lab::live(None);
+    lab.say("kill s2");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("start s2");
+    lab.say("start s2");
+    assert!(lab.last_words().contains("`start s2` is under way"), "{}", lab.last_words());
+}
+
 /// What chaos does next to bring a lab back.
 #[test]
 fn chaos_heals_first_and_then_brings_back_who_does_not_come() {
@@ -1525,6 +1562,8 @@ fn chaos_heals_first_and_then_brings_back_who_does_not_come() {
     assert_eq!(next(&lab, 0).as_deref(), Some("heal"));
     lab.say("heal");
     assert_eq!((lab.model.ops.len(), next(&lab, 0).as_deref()), (1, Some("rejoin p")));
+    lab.say("rejoin p");
+    assert_eq!((lab.model.ops.len(), next(&lab, mend::STUCK_MS)), (2, None), "both are on their way back");
     lab.say("auto-failover on timeout 1s");
     assert_eq!(next(&lab, 0).as_deref(), Some("auto-failover off"));
 }

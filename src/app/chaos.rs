@@ -24,6 +24,8 @@ use crate::runtime::Runtime;
 
 /// A command that takes longer hangs.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+/// What a report calls a command that hasn't ended.
+const UNDER_WAY: &str = "under way";
 /// Settings of every node, so that silence is noticed within a round.
 const SETTINGS: [(&str, &str); 3] =
     [("wal_sender_timeout", "2s"), ("wal_receiver_timeout", "2s"), ("wal_receiver_status_interval", "1s")];
@@ -163,6 +165,8 @@ struct Run<R: Runtime> {
     journal: bool,
     /// When the last command ended.
     idle_since: Instant,
+    /// What this round mends with and hasn't ended: its place among the round's mends, and its operations.
+    mending: Vec<(usize, Vec<OpId>)>,
     /// The journal's first entry of this round.
     first_entry: usize,
 }
@@ -189,6 +193,7 @@ impl<R: Runtime> Run<R> {
             journal: orders.journal,
             session,
             idle_since: Instant::now(),
+            mending: Vec::new(),
             first_entry: 0,
         }
     }
@@ -303,37 +308,49 @@ impl<R: Runtime> Run<R> {
 
     /// Gives a command and waits for its end. What is refused has not happened.
     async fn command(&mut self, command: &Command, patience: Duration) -> Result<ActReport, Broke> {
-        self.give(command, patience, |_, _| false).await
+        self.give(command, patience, |_, _| false).await.map(|(done, _)| done)
     }
 
-    /// The same; what may go on `aside` isn't waited for.
+    /// The same, with its operations; what may go on `aside` isn't waited for.
     async fn give(
         &mut self,
         command: &Command,
         patience: Duration,
         aside: impl Fn(&Model, &Op) -> bool,
-    ) -> Result<ActReport, Broke> {
+    ) -> Result<(ActReport, Vec<OpId>), Broke> {
         self.until(Some(patience), |m| admit(m, command).is_ok()).await?;
         let mut done = ActReport { at_ms: self.now_ms(), command: command.to_string(), ..ActReport::default() };
         if let Err(why) = admit(self.model(), command) {
             (done.outcome, done.why) = ("refused".to_owned(), Some(why));
-            return Ok(done);
+            return Ok((done, Vec::new()));
         }
-        self.diary.paused(self.idle_since.elapsed().as_millis() as u64);
-        self.diary.commanded(command);
+        if self.model().ops.is_empty() {
+            self.diary.paused(self.idle_since.elapsed().as_millis() as u64);
+            self.diary.commanded(command);
+        } else {
+            self.diary.commanded_beside(command);
+        }
         let first = self.model().next_op;
         self.session.ask(command.clone(), Origin::Script);
         let ids: Vec<OpId> = (first..self.model().next_op).map(OpId).collect();
         let ended = |m: &Model| ids.iter().all(|id| m.ops.get(id).is_none_or(|op| aside(m, op)));
         let over = self.until(Some(COMMAND_WITHIN), ended).await?;
         self.idle_since = Instant::now();
-        done.ms = self.now_ms() - done.at_ms;
         if !over {
             return broke(format!("`{command}` has not ended after {} s", COMMAND_WITHIN.as_secs()));
         }
-        let why = ids.iter().find_map(|id| self.model().ended.get(id).cloned().flatten());
-        let outcome = if why.is_some() { "failed" } else { "done" };
-        Ok(ActReport { outcome: outcome.to_owned(), why, ..done })
+        self.look_at(&mut done, &ids);
+        Ok((done, ids))
+    }
+
+    /// How far a command is by now; whether it has ended.
+    fn look_at(&self, act: &mut ActReport, ids: &[OpId]) -> bool {
+        let over = !ids.iter().any(|id| self.model().ops.contains_key(id));
+        act.ms = self.now_ms() - act.at_ms;
+        act.why = ids.iter().find_map(|id| self.model().ended.get(id).cloned().flatten());
+        let outcome = if act.why.is_some() { "failed" } else { "done" };
+        act.outcome = (if over { outcome } else { UNDER_WAY }).to_owned();
+        over
     }
 
     /// Heals, and brings back who doesn't come by itself, within the limits.
@@ -345,18 +362,25 @@ impl<R: Runtime> Run<R> {
             return broke(format!("an operation goes on for {} s", COMMAND_WITHIN.as_secs()));
         }
         let (began, rejoins) = (Instant::now(), self.model().rejoins.len());
-        let mut last = (Instant::now(), self.session.now(), self.model().ledger.counts().acked);
+        // Since the last command, and since the last one's end: only what was seen after that counts.
+        let mut last = Instant::now();
+        let mut rest = (self.session.now(), self.model().ledger.counts().acked);
         loop {
-            let still = last.0.elapsed().as_millis() as u64;
+            let still = last.elapsed().as_millis() as u64;
             if let Some(command) = mend::next(self.model(), still)
                 && admit(self.model(), &command).is_ok()
             {
                 self.mend_by(&command).await?;
-                last = (Instant::now(), self.session.now(), self.model().ledger.counts().acked);
+                last = Instant::now();
+                rest = (self.session.now(), self.model().ledger.counts().acked);
             }
+            if !self.model().ops.is_empty() {
+                rest = (self.session.now(), self.model().ledger.counts().acked);
+            }
+            self.settle_mends();
             let acked = self.model().ledger.counts().acked;
-            let whole = mend::whole(self.model(), last.1)
-                .and_then(|()| if acked > last.2 { Ok(()) } else { Err("no write is acknowledged".to_owned()) });
+            let whole = mend::whole(self.model(), rest.0)
+                .and_then(|()| if acked > rest.1 { Ok(()) } else { Err("no write is acknowledged".to_owned()) });
             let rebuilt = self.model().rejoins.iter().skip(rejoins).any(|(_, _, how)| how.road == Road::Rebuilt);
             let (took, limit) = (began.elapsed(), if rebuilt { self.within * 2 } else { self.within });
             match whole {
@@ -393,9 +417,26 @@ impl<R: Runtime> Run<R> {
     }
 
     async fn mend_by(&mut self, command: &Command) -> Result<(), Broke> {
-        let done = self.give(command, Duration::ZERO, mend::aside).await?;
-        self.story.rounds.last_mut().into_iter().for_each(|r| r.mends.push(done.clone()));
+        let (done, ids) = self.give(command, Duration::ZERO, mend::aside).await?;
+        let Some(round) = self.story.rounds.last_mut() else { return Ok(()) };
+        if done.outcome == UNDER_WAY {
+            self.mending.push((round.mends.len(), ids));
+        }
+        round.mends.push(done);
         Ok(())
+    }
+
+    /// Writes down how far those are that weren't waited for.
+    fn settle_mends(&mut self) {
+        for (at, ids) in std::mem::take(&mut self.mending) {
+            let mends = self.story.rounds.last().map_or(&[][..], |r| &r.mends);
+            let Some(mut act) = mends.get(at).cloned() else { continue };
+            let over = self.look_at(&mut act, &ids);
+            self.story.rounds.last_mut().into_iter().for_each(|r| r.mends[at] = act.clone());
+            if !over {
+                self.mending.push((at, ids));
+            }
+        }
     }
 
     /// Reads all nodes; again where one doesn't answer in time, which a busy machine can bring about.

@@ -64,6 +64,18 @@ impl Diary {
         self.add(Entry::Do { commands: vec![command.clone()], together: false, may_fail: true });
     }
 
+    /// This was commanded while others still came back: they go together, where nothing else came between.
+    pub fn commanded_beside(&mut self, command: &Command) {
+        let returns = |c: &Command| matches!(c, Command::Rejoin { .. });
+        match self.chapters.last_mut().and_then(|chapter| chapter.entries.last_mut()) {
+            Some(Entry::Do { commands, together, .. }) if returns(command) && commands.iter().all(returns) => {
+                commands.push(command.clone());
+                *together = true;
+            }
+            _ => self.commanded(command),
+        }
+    }
+
     /// From here on everything must come to stream within a time, and writes go on. By number, not by name: when it is played again
     /// another node may be elected.
     pub fn must_be_whole(&mut self, standbys: usize, within_ms: u64) {
@@ -157,6 +169,23 @@ mod tests {
             }).collect();
             prop_assert_eq!(done, wanted);
         }
+    }
+
+    #[test]
+    fn who_comes_back_beside_others_goes_with_them() {
+        let mut diary = Diary::new(1, BTreeMap::new(), WriterPlan::default());
+        diary.round(1, "heading", cast());
+        diary.commanded(&Command::Heal(None));
+        for command in ["rejoin p", "rejoin s1", "follow s2 p"] {
+            diary.commanded_beside(&command.parse().unwrap());
+        }
+        diary.commanded(&"rejoin s2".parse().unwrap());
+        let text = diary.text("why");
+        let steps: Vec<&str> = text.lines().filter(|line| line.starts_with("do = ")).collect();
+        let one = |command: &str| format!("do = \"{command}\"\nmay_fail = true");
+        assert!(text.contains("do = [\"rejoin p\", \"rejoin s1\"]\ntogether = true\nmay_fail = true"), "{text}");
+        assert!(["heal", "follow s2 p", "rejoin s2"].iter().all(|c| text.contains(&one(c))), "{text}");
+        assert_eq!(steps.len(), 4, "{text}");
     }
 
     #[test]

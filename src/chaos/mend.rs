@@ -21,24 +21,21 @@ pub fn next(model: &Model, still_ms: u64) -> Option<Command> {
         return Some(Command::Heal(None));
     }
     let primary = model.primary_node().filter(|n| n.answers())?;
-    let mut others = model.nodes.iter().filter(|n| n.name != primary.name && !starts(model, &n.name));
+    let mut others = model.nodes.iter().filter(|n| n.name != primary.name && model.return_of(&n.name).is_none());
     others.find_map(|n| bring_back(model, n, &primary.name, still_ms))
 }
 
-/// A standby that starts leaves the others alone: they can be brought back meanwhile.
+/// A standby that starts or comes back leaves the others alone: they can be brought back meanwhile.
 pub fn aside(model: &Model, op: &Op) -> bool {
-    matches!(&op.command, Some(Command::Start(node)) if model.primary.as_ref() != Some(node))
-}
-
-fn starts(model: &Model, node: &NodeName) -> bool {
-    model.ops.values().any(|op| matches!(&op.command, Some(Command::Start(n)) if n == node))
+    let own = |node| model.primary.as_ref() == Some(node);
+    matches!(&op.command, Some(Command::Start(node) | Command::Rejoin { node, .. }) if !own(node))
 }
 
 /// Whether `heal` undoes it. A former primary that is down is left as it is.
 fn heals(model: &Model, fault: &Fault) -> bool {
     match fault {
         Fault::Rival(_) => false,
-        Fault::Down(n) if starts(model, n) => false,
+        Fault::Down(n) if model.return_of(n).is_some() => false,
         Fault::Down(n) => model.primary.as_ref() == Some(n) || model.node(n).is_some_and(is_standby),
         Fault::Link(_) | Fault::Isolated(_) | Fault::Frozen(_) | Fault::ReplayPaused(_) => true,
     }

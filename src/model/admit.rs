@@ -120,7 +120,10 @@ fn running(model: &Model, name: &NodeName) -> Verdict {
 
 fn down(model: &Model, name: &NodeName) -> Verdict {
     match exists(model, name)?.state {
-        NodeState::Exited(_) | NodeState::Created => Ok(()),
+        NodeState::Exited(_) | NodeState::Created => match model.return_of(name) {
+            Some(already) => Err(format!("`{already}` is under way")),
+            None => Ok(()),
+        },
         NodeState::Frozen => Err(format!("{name} is frozen, not down; `thaw {name}`")),
         _ => Err(format!("{name} runs already")),
     }

@@ -66,7 +66,7 @@ pub struct ActReport {
     pub command: String,
     /// How long it took, in milliseconds.
     pub ms: u64,
-    /// "done", "refused" (the lab didn't take it: nothing happened) or "failed".
+    /// "done", "refused" (the lab didn't take it: nothing happened), "failed", or "under way" (the run broke off before its end).
     pub outcome: String,
     /// Why it was refused or failed.
     pub why: Option<String>,

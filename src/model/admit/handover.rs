@@ -11,15 +11,18 @@ fn streams(model: &Model, node: &Node) -> bool {
     node.state == NodeState::Running && matches!(model.rung(node).link, Link::Connected(state) if state == "streaming")
 }
 
-/// Nothing else may move the primary at the same time.
+/// Nothing else may move the primary at the same time, nor come back to it.
 fn nothing_else(model: &Model) -> Verdict {
-    use Command as C;
-    let moving = model
-        .ops
-        .values()
-        .filter_map(|op| op.command.as_ref())
-        .find(|c| matches!(c, C::Failover { .. } | C::Switchover(_) | C::Promote(_) | C::Rejoin { .. }));
-    moving.map_or(Ok(()), |c| Err(format!("`{c}` is under way")))
+    none_under_way(model, |c| moves_the_primary(c) || matches!(c, Command::Rejoin { .. }))
+}
+
+fn moves_the_primary(command: &Command) -> bool {
+    matches!(command, Command::Failover { .. } | Command::Switchover(_) | Command::Promote(_))
+}
+
+fn none_under_way(model: &Model, what: impl Fn(&Command) -> bool) -> Verdict {
+    let mut commands = model.ops.values().filter_map(|op| op.command.as_ref());
+    commands.find(|c| what(c)).map_or(Ok(()), |c| Err(format!("`{c}` is under way")))
 }
 
 pub(super) fn switchable(model: &Model, name: &NodeName) -> Verdict {
@@ -104,9 +107,11 @@ pub(super) fn followable_by_all(model: &Model, upstream: &NodeName) -> Verdict {
     if model.nodes.iter().any(can) { Ok(()) } else { Err(format!("everybody who can follow {upstream} does")) }
 }
 
+/// Several may come back at once: each on its own, to the same primary.
 pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
-    nothing_else(model)?;
+    none_under_way(model, moves_the_primary)?;
     let node = exists(model, name)?;
+    model.return_of(name).map_or(Ok(()), |c| Err(format!("`{c}` is under way")))?;
     let primary = model.primary_node().ok_or("there is no primary to follow; promote a standby first")?;
     if primary.name == *name {
         let rival = model.rivals().next().map(|n| &n.name);

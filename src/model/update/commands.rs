@@ -226,6 +226,7 @@ fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>
             Fault::Frozen(n) => Some(Command::Thaw(n)),
             Fault::ReplayPaused(n) => Some(Command::ResumeReplay(n)),
             Fault::Link(_) | Fault::Isolated(_) | Fault::Rival(_) => None,
+            Fault::Down(n) if model.return_of(&n).is_some() => None,
             Fault::Down(n) => {
                 (model.primary.as_ref() == Some(&n) || model.rejoins_by_itself(&n)).then_some(Command::Start(n))
             }
@@ -261,6 +262,11 @@ fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>
 /// Says of each former primary why `heal` leaves it as it is.
 fn call_out_former_primaries(model: &mut Model) {
     for fault in model.faults() {
+        if let Fault::Down(n) | Fault::Rival(n) = &fault
+            && model.return_of(n).is_some()
+        {
+            continue;
+        }
         let text = match fault {
             Fault::Down(n) if model.primary.as_ref() != Some(&n) && !model.rejoins_by_itself(&n) => {
                 format!(
