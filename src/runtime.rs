@@ -62,7 +62,7 @@ pub enum Origin {
 }
 
 /// A PostgreSQL program to run once against a node that isn't running.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     /// E.g. `pg_basebackup`. `{data}` and `{private}` in the arguments stand for the node's folders.
     pub program: String,
@@ -72,6 +72,12 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// After this long it is killed and the job fails.
     pub limit: Duration,
+    /// Files that are put into the node right before it runs.
+    pub before: Vec<NodeFile>,
+    /// Files that are put into the node when it has succeeded.
+    pub after: Vec<NodeFile>,
+    /// What it says matters only where it fails: else it needn't be fetched.
+    pub silent: bool,
 }
 
 /// What a job left.
@@ -79,7 +85,7 @@ pub struct Job {
 pub struct JobOutput {
     /// Exit code; None when a signal ended it.
     pub code: Option<i64>,
-    /// Standard output and error together, made safe for a terminal.
+    /// Standard output and error together, made safe for a terminal; may be empty where a silent job succeeded.
     pub output: String,
 }
 

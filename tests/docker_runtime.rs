@@ -337,7 +337,13 @@ async fn files_come_back(lab: &Lab) {
 
 async fn job(lab: &Lab, node: &NodeName, program: &str, args: &[&str]) -> String {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let job = Job { program: program.into(), args, env: vec![("LC_ALL".into(), "C".into())], limit: PATIENCE };
+    let job = Job {
+        program: program.into(),
+        args,
+        env: vec![("LC_ALL".into(), "C".into())],
+        limit: PATIENCE,
+        ..Job::default()
+    };
     let left = lab.runtime.run(node, &job).await.expect("a job's end");
     assert_eq!(left.code, Some(0), "{}", left.output);
     left.output
@@ -348,7 +354,7 @@ async fn jobs_run(lab: &mut Lab) {
     while lab.events.try_recv().is_ok() {}
     let told = job(lab, &s1, "pg_controldata", &["{data}"]).await;
     assert!(told.contains("shut down"), "{told}");
-    let err = lab.runtime.run(&s2, &Job { program: "true".into(), args: vec![], env: vec![], limit: PATIENCE }).await;
+    let err = lab.runtime.run(&s2, &Job { program: "true".into(), limit: PATIENCE, ..Job::default() }).await;
     assert!(err.expect_err("it runs").to_string().contains("runs"));
     // After a kill postmaster.pid says 1, and pg_rewind starts the server for a moment: it must not fail on that.
     lab.runtime.kill(&s2).await.expect("killed");
@@ -358,10 +364,11 @@ async fn jobs_run(lab: &mut Lab) {
     let from = "host=p user=postgres dbname=postgres";
     let told = job(lab, &s2, "pg_rewind", &["--target-pgdata", "{data}", "--source-server", from]).await;
     assert!(told.contains("crash recovery"), "{told}");
-    let endless = Job { program: "sleep".into(), args: vec!["60".into()], env: vec![], limit: Duration::from_secs(1) };
+    let endless =
+        Job { program: "sleep".into(), args: vec!["60".into()], limit: Duration::from_secs(1), ..Job::default() };
     let err = lab.runtime.run(&s2, &endless).await.expect_err("too long");
     assert!(err.to_string().contains("1 s"), "{err}");
-    let failing = Job { program: "pg_controldata".into(), args: vec!["/no".into()], env: vec![], limit: PATIENCE };
+    let failing = Job { program: "pg_controldata".into(), args: vec!["/no".into()], limit: PATIENCE, ..Job::default() };
     assert_eq!(lab.runtime.run(&s2, &failing).await.expect("an end").code, Some(1));
     lab.runtime.start(&s2).await.expect("the server, not a job");
     assert_eq!(ask(lab.port(&s2).await, "SELECT count(*) FROM seen").await, "1");
@@ -396,7 +403,7 @@ async fn addresses_work(lab: &Lab) {
     let dial = format!("host={host} port={port} user=postgres connect_timeout=5");
     let s1 = name("s1");
     let args = vec!["-d".to_owned(), dial, "-c".to_owned(), "SELECT 1".to_owned()];
-    let job = Job { program: "psql".into(), args, env: vec![], limit: PATIENCE };
+    let job = Job { program: "psql".into(), args, limit: PATIENCE, ..Job::default() };
     let (left, accepted) = tokio::join!(lab.runtime.run(&s1, &job), async {
         tokio::time::timeout(PATIENCE, listener.accept()).await.map(drop)
     });

@@ -205,6 +205,7 @@ fn noop() -> replab::runtime::Job {
         args: Vec::new(),
         env: Vec::new(),
         limit: Duration::from_secs(1),
+        ..replab::runtime::Job::default()
     }
 }
 

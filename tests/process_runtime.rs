@@ -151,7 +151,7 @@ async fn next_state(events: &mut mpsc::Receiver<RuntimeEvent>) -> NodeState {
 
 fn job(program: &str, args: &[&str], limit: Duration) -> Job {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    Job { program: program.to_owned(), args, env: Vec::new(), limit }
+    Job { program: program.to_owned(), args, limit, ..Job::default() }
 }
 
 /// Process ids that work in this directory (Linux).

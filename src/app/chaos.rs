@@ -349,7 +349,7 @@ impl<R: Runtime> Run<R> {
         act.ms = self.now_ms() - act.at_ms;
         act.why = ids.iter().find_map(|id| self.model().ended.get(id).cloned().flatten());
         let outcome = if act.why.is_some() { "failed" } else { "done" };
-        act.outcome = (if over { outcome } else { UNDER_WAY }).to_owned();
+        (if over { outcome } else { UNDER_WAY }).clone_into(&mut act.outcome);
         over
     }
 

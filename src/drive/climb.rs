@@ -5,7 +5,7 @@
 //! is the stream. Where links are direct a standby starts when its upstream is open: asked for a name that isn't there yet, it
 //! would stall for a second (facts, "Speed"). Nobody is asked anything on the way who needn't be: each try at a server that isn't
 //! ready costs it a process, and for a first answer it has half of its catalogs to read. So a standby that nobody
-//! follows is left alone until its upstream sees it stream.
+//! follows is left alone until all of them are seen to stream: the last ones need the machine.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -99,9 +99,9 @@ impl<'a, R: Runtime> Climb<'a, R> {
         if followers.is_empty() {
             // By then it has replayed the lab's passwords, or will within a moment.
             let control = self.start(name, Some(upstream), lab.keys()).await?;
-            let me = [name.as_str()];
+            let all: Vec<&str> = self.standbys.iter().map(|plan| plan.name.as_str()).collect();
             tokio::select! {
-                () = until(&self.streaming, &me) => {}
+                () = until(&self.streaming, &all) => {}
                 failure = faults::ended(lab, name) => return Err(failure),
             }
             faults::ready(lab, name, &control).await?;

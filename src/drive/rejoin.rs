@@ -21,7 +21,7 @@ use crate::model::verdict::NodeReading;
 use crate::model::{Lsn, NodeName};
 use crate::pg::conf::{self, Setting, Upstream};
 use crate::pg::sql;
-use crate::runtime::{NodeFile, Place, Runtime};
+use crate::runtime::{Job, NodeFile, Place, Runtime};
 
 /// A running node that is to come back is given so long to stop; then it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -233,14 +233,14 @@ impl<R: Runtime> Return<'_, R> {
     async fn walk(&self, road: Road, steps: &mut Steps) -> Result<(), Failure> {
         if road == Road::Rewound {
             self.lab.phase(Some(self.node), "pg_rewind").await;
-            let job = conf::rewind_job(&self.from);
+            let before = beforehand("pg_rewind", &self.own).to_vec();
+            let job = Job { before, after: self.made_whole()?, ..conf::rewind_job(&self.from) };
             steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
-            self.lab.runtime.put(self.node, &beforehand("pg_rewind", &self.own)).await?;
             let rewound = run_job(self.lab, self.node, &job).await;
-            // It may have taken standby.signal away, and brought the source's settings, also where it failed half-way.
-            let mut files = self.files()?;
-            files.extend(rewound.is_ok().then(|| half_way("")));
-            self.lab.runtime.put(self.node, &files).await?;
+            if rewound.is_err() {
+                // It may have taken standby.signal away, and brought the source's settings, also where it failed half-way.
+                self.lab.runtime.put(self.node, &self.files()?).await?;
+            }
             rewound?;
         } else {
             self.lab.runtime.put(self.node, &self.files()?).await?;
@@ -258,12 +258,19 @@ impl<R: Runtime> Return<'_, R> {
         Ok(files)
     }
 
+    /// Its files when nothing is half-way in it any more.
+    fn made_whole(&self) -> Result<Vec<NodeFile>, Failure> {
+        let mut files = self.files()?;
+        files.push(half_way(""));
+        Ok(files)
+    }
+
     async fn rebuild(&self, steps: &mut Steps) -> Result<(), Failure> {
         self.lab.phase(Some(self.node), "pg_basebackup").await;
         self.lab.runtime.put(self.node, &beforehand("pg_basebackup", &self.own)).await?;
         steps.note(format!("{}: its data directory is emptied", self.node));
         self.lab.runtime.empty(self.node).await?;
-        let job = conf::base_backup_job(&self.from);
+        let job = Job { after: self.made_whole()?, ..conf::base_backup_job(&self.from) };
         steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
         let copied = run_job(self.lab, self.node, &job).await;
         if copied.is_err() {
@@ -271,9 +278,6 @@ impl<R: Runtime> Return<'_, R> {
             self.lab.runtime.empty(self.node).await?;
         }
         copied?;
-        let mut files = self.files()?;
-        files.push(half_way(""));
-        self.lab.runtime.put(self.node, &files).await?;
         self.start(steps).await
     }
 

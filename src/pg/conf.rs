@@ -21,7 +21,8 @@ const OVERRIDES: &str = "replab.conf";
 ///
 /// Sources: manual 19 for each name; facts "Limits to set in the template" (the defaults end at 1+10 nodes and at a
 /// mesh of four), "Rejoining the old primary" (`wal_log_hints`, `wal_keep_size`), "Cutting the network"
-/// (`wal_retrieve_retry_interval`), and the classifier's need of `lc_messages` = C.
+/// (`wal_retrieve_retry_interval`), and the classifier's need of `lc_messages` = C. GMT is the one time zone for which a server opens
+/// no file (`pg_tzset` in its source): in a container the list of all zones would be read, a tenth of what its start costs the engine.
 const CONF: &str = "\
 # Laid down by replab. Settings of one lab are in replab.conf, those of one server in postgresql.auto.conf.
 lc_messages = 'C'
@@ -29,8 +30,8 @@ lc_monetary = 'C'
 lc_numeric = 'C'
 lc_time = 'C'
 datestyle = 'iso, ymd'
-timezone = 'UTC'
-log_timezone = 'UTC'
+timezone = 'GMT'
+log_timezone = 'GMT'
 log_line_prefix = '%m [%p] '
 password_encryption = 'scram-sha-256'
 wal_level = logical
@@ -229,7 +230,7 @@ pub fn own_settings(auto_conf: &str) -> Vec<Setting> {
 pub fn control_data_job() -> Job {
     let args = vec!["-D".to_owned(), "{data}".to_owned()];
     let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
-    Job { program: "pg_controldata".to_owned(), args, env, limit: Duration::from_secs(20) }
+    Job { program: "pg_controldata".to_owned(), args, env, limit: Duration::from_secs(20), ..Job::default() }
 }
 
 /// What [`control_data_job`] printed: whether the server was shut down, and where its last checkpoint record is.
@@ -281,7 +282,8 @@ pub fn base_backup_job(upstream: &Upstream) -> Job {
     if let Some(slot) = &upstream.slot {
         args.push(format!("--slot={slot}"));
     }
-    Job { program: "pg_basebackup".to_owned(), args, env: passfile_env(), limit: Duration::from_mins(5) }
+    let program = "pg_basebackup".to_owned();
+    Job { program, args, env: passfile_env(), limit: Duration::from_mins(5), silent: true, ..Job::default() }
 }
 
 /// Takes a stopped, diverged server back to where it can follow `source` (manual, `pg_rewind`). The caller has started
@@ -295,7 +297,8 @@ pub fn rewind_job(source: &Upstream) -> Job {
         "--no-sync".to_owned(),
         "--progress".to_owned(),
     ];
-    Job { program: "pg_rewind".to_owned(), args, env: passfile_env(), limit: Duration::from_mins(5) }
+    let program = "pg_rewind".to_owned();
+    Job { program, args, env: passfile_env(), limit: Duration::from_mins(5), silent: true, ..Job::default() }
 }
 
 /// The connection string of a program that runs beside the node; `PGPASSFILE` brings the password. `database` is ignored
@@ -320,7 +323,7 @@ pub fn initdb_job(key: &TemplateKey) -> Job {
     args.push(format!("--pwfile={{private}}/{SUPERUSER_FILE}"));
     args.push("--auth=scram-sha-256".to_owned());
     args.extend(template(key).initdb);
-    Job { program: "initdb".to_owned(), args, env: Vec::new(), limit: Duration::from_mins(1) }
+    Job { program: "initdb".to_owned(), args, limit: Duration::from_mins(1), silent: true, ..Job::default() }
 }
 
 /// The password that [`initdb_job`] gives its superuser.

@@ -303,7 +303,7 @@ impl Runtime for DockerRuntime {
 
     async fn empty(&self, node: &NodeName) -> Result<()> {
         let args = ["{data}", "-mindepth", "1", "-delete"].map(str::to_owned).to_vec();
-        let job = Job { program: "find".to_owned(), args, env: Vec::new(), limit: EMPTY_LIMIT };
+        let job = Job { program: "find".to_owned(), args, silent: true, limit: EMPTY_LIMIT, ..Job::default() };
         let done = self.run(node, &job).await?;
         if done.code == Some(0) { Ok(()) } else { Err(plain(format!("empty {node}"), done.output)) }
     }

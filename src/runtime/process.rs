@@ -242,7 +242,13 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn run(&self, node: &NodeName, job: &Job) -> Result<JobOutput> {
-        self.node(node)?.run(&self.ground, job).await
+        let (here, account) = (self.node(node)?, &self.ground.account);
+        files::put(&here, account, &job.before).await?;
+        let done = here.run(&self.ground, job).await?;
+        if done.code == Some(0) {
+            files::put(&here, account, &job.after).await?;
+        }
+        Ok(done)
     }
 
     async fn empty(&self, node: &NodeName) -> Result<()> {

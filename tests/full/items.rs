@@ -126,6 +126,8 @@ impl Item {
         let err = out.try_clone().map_err(|e| e.to_string())?;
         let mut command: Command = house.replab(words);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
+        // Chaos that fails leaves its scenario where it ran.
+        command.current_dir(&state.folder);
         let mut child = command.spawn().map_err(|e| e.to_string())?;
         let (began, mut asked) = (Instant::now(), false);
         let status = loop {

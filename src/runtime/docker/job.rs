@@ -10,10 +10,12 @@ use super::nodes::Nodes;
 use super::text::safe_lines;
 use super::wait;
 use crate::model::NodeName;
-use crate::runtime::{Job, JobOutput, Result};
+use crate::runtime::{Job, JobOutput, NodeFile, Result};
 
 /// Where the first process looks for a job.
 pub(super) const FILE: &str = "/replab/job";
+/// Where it is while it runs: see `node.sh`.
+const TAKEN: &str = "/replab/job.taken";
 /// Where the job's output goes.
 pub(super) const OUTPUT: &str = "/replab/job.out";
 /// The end of a longer output is kept.
@@ -37,20 +39,23 @@ pub(super) struct Place<'a> {
 pub(super) async fn run(place: &Place<'_>, job: &Job) -> Result<JobOutput> {
     let what = format!("run {} on {}", job.program, place.node);
     refuse_running(place, &what).await?;
-    lay(place, &script(job), &what).await?;
+    lay(place, &script(job)?, &job.before, &what).await?;
     let quiet = place.nodes.begin_job(place.node);
     if let Err(err) = place.docker.start_container(place.id, None).await {
         place.nodes.forget_job(place.id);
-        lay(place, "", &what).await?;
+        lay(place, "", &[], &what).await?;
         return Err(failure::engine(what, &err));
     }
     let waited = wait::until_stopped(place.docker, place.id, job.limit, &what).await;
     if waited.is_err() {
         super::node::kill(place.docker, place.id, KILL_LIMIT, &what).await?;
-        lay(place, "", &what).await?;
+        lay(place, "", &[], &what).await?;
     }
     quiet.ended().await;
     let code = waited?;
+    if code == 0 && job.silent {
+        return Ok(JobOutput { code: Some(0), output: String::new() });
+    }
     let told = archive::read(place.docker, place.id, OUTPUT, &what).await?.unwrap_or_default();
     Ok(JobOutput { code: (code <= SIGNAL_BASE).then_some(code), output: safe_lines(end_of(&told)) })
 }
@@ -64,23 +69,33 @@ async fn refuse_running(place: &Place<'_>, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lays the job in; an empty one means that there is none.
-async fn lay(place: &Place<'_>, script: &str, what: &str) -> Result<()> {
+/// Lays the job in, and what it needs; an empty one means that there is none.
+async fn lay(place: &Place<'_>, script: &str, files: &[NodeFile], what: &str) -> Result<()> {
     let mut pack = Pack::new(place.account);
     pack.file(FILE, 0o600, script)?;
     if !script.is_empty() {
         pack.file(OUTPUT, 0o600, "")?;
     }
+    pack.node_files(files)?;
     pack.upload(place.docker, place.id, what).await
 }
 
-/// The program takes the shell's place, so that it is the container's first process.
-fn script(job: &Job) -> String {
-    let mut words = vec!["exec".to_owned(), "env".to_owned()];
+/// The program takes the shell's place, so that it is the container's first process; where files come after it, the shell lays them. They
+/// may hold passwords, so the script goes then.
+fn script(job: &Job) -> Result<String> {
+    let call = call(job);
+    if job.after.is_empty() {
+        return Ok(format!("exec {call}\n"));
+    }
+    Ok(format!("rm -f {TAKEN}\numask 077\n{call} || exit $?\n{}", archive::script(&job.after)?))
+}
+
+fn call(job: &Job) -> String {
+    let mut words = vec!["env".to_owned()];
     words.extend(job.env.iter().map(|(name, value)| quoted(&format!("{name}={}", filled_in(value)))));
     words.push(quoted(&job.program));
     words.extend(job.args.iter().map(|arg| quoted(&filled_in(arg))));
-    words.join(" ") + "\n"
+    words.join(" ")
 }
 
 fn filled_in(text: &str) -> String {
@@ -100,6 +115,7 @@ fn end_of(told: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Place as Wherever;
 
     #[test]
     fn placeholders_and_quotes_are_filled_in() {
@@ -108,9 +124,21 @@ mod tests {
             args: vec!["-D".into(), "{data}".into(), "it's".into()],
             env: vec![("PGPASSFILE".into(), "{private}/passfile".into())],
             limit: Duration::from_secs(1),
+            ..Job::default()
         };
         let want = r"exec env 'PGPASSFILE=/replab/private/passfile' 'pg_rewind' '-D' '/replab/data' 'it'\''s'";
-        assert_eq!(script(&job).trim_end(), want);
+        assert_eq!(script(&job).unwrap().trim_end(), want);
+    }
+
+    #[test]
+    fn files_that_come_after_are_laid_only_where_it_succeeds() {
+        let file = NodeFile { place: Wherever::Data("standby.signal".into()), text: String::new() };
+        let job = Job { program: "pg_rewind".into(), after: vec![file], ..Job::default() };
+        let script = script(&job).unwrap();
+        let at = |part: &str| script.find(part).unwrap_or_else(|| panic!("{part} is not in {script}"));
+        assert!(at("rm -f /replab/job.taken") < at("env 'pg_rewind' || exit $?"));
+        assert!(at("env 'pg_rewind' || exit $?") < at("/replab/data/standby.signal"));
+        assert!(!script.contains("exec"), "the shell stays: {script}");
     }
 
     #[test]

@@ -17,5 +17,8 @@ if [ -s /replab/make/sql ]; then
   pg_ctl -D /replab/data -w -t 60 -m fast stop
   [ -z "${failed-}" ] || exit 1
 fi
+# Hints of where there is room and what everybody sees, a quarter of all files. A server makes them anew as it needs them, and without
+# one it looks for itself (manual, "Free Space Map", "Visibility Map"); a copy is the quicker without.
+rm -f /replab/data/global/*_fsm /replab/data/global/*_vm /replab/data/base/*/*_fsm /replab/data/base/*/*_vm
 rm -rf /replab/make /replab/data/postmaster.opts
 say "version $(postgres --version)"

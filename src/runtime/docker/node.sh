@@ -1,6 +1,9 @@
 # The first process of a replab node. A job that was laid in runs once, in place of the server. Nothing else lives in a
 # container that has just started, so a postmaster.pid left there by a kill is stale; it names process 1, which programs
 # like pg_rewind would take for a running server. The server itself knows better and needs no help.
+# Programs here start with few files to open: in a layered file system each name that is looked up can cost the reading of its whole
+# folder. Messages are in English either way (the template's lc_messages).
+export LC_ALL=C TZ=UTC0
 if [ -s /replab/job ]; then
   mv /replab/job /replab/job.taken && rm -f /replab/data/postmaster.pid || exit 126
   exec /bin/sh /replab/job.taken >/replab/job.out 2>&1 </dev/null

@@ -19,7 +19,7 @@ use super::{job, wait};
 use crate::runtime::{Owner, Progress, Result, Template};
 
 /// Raised when the way templates are made changes, so that older ones aren't used any more.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 const MAKE: &str = include_str!("make.sh");
 const NODE: &str = include_str!("node.sh");
 /// How long initdb and the SQL may take.

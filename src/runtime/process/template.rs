@@ -21,7 +21,7 @@ use super::{Failed, Ground, blocking, failed, tree};
 use crate::runtime::{Progress, Result, RuntimeError, Template, owner};
 
 /// Goes up when the way of making changes.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 /// Each step of the making.
 const LIMIT: Duration = Duration::from_mins(2);
 /// How long killed processes may take to go.
@@ -104,6 +104,23 @@ fn read(place: &Path) -> Option<TemplateFile> {
 /// "PostgreSQL 15.18 template", if this folder is a template of ours.
 pub fn name_of(place: &Path) -> Option<String> {
     read(place).map(|file| format!("template for PostgreSQL {}", file.recipe.version))
+}
+
+/// Takes away what a server makes anew as it needs it, a quarter of all files: where there is room (`_fsm`) and what everybody sees
+/// (`_vm`). Without one it looks for itself (manual, "Free Space Map", "Visibility Map").
+fn remove_hints(data: &Path) -> std::io::Result<()> {
+    let databases =
+        fs::read_dir(data.join("base"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    for folder in databases.into_iter().chain([data.join("global")]) {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with("_fsm") || name.ends_with("_vm") {
+                fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn append_conf(path: &Path, lines: &str) -> std::io::Result<()> {
@@ -239,6 +256,7 @@ impl<'a> Making<'a> {
             let what = "put the template into the cache";
             write_whole(&data.join("pg_hba.conf"), recipe.hba.as_bytes(), 0o600, Some(&account)).failed(what)?;
             drop(fs::remove_file(data.join("postmaster.opts")));
+            remove_hints(&data).failed(what)?;
             make_folder(&made, open_mode).failed(what)?;
             let file = TemplateFile { size: size_of(&data).failed(what)?, boot_id: owner::boot_id(), recipe };
             let text = serde_json::to_string_pretty(&file).failed(what)?;
