@@ -148,6 +148,14 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     fn empty(&self, node: &NodeName) -> impl Future<Output = Result<()>> + Send;
     /// Starts the server; returns when the process is there (not when it accepts connections).
     fn start(&self, node: &NodeName) -> impl Future<Output = Result<()>> + Send;
+    /// Puts these files into a node that isn't running and starts its server for a moment: it will be stopped, worked on by `run` and
+    /// started again soon, and a runtime may keep ready what that needs.
+    fn start_to_rework(&self, node: &NodeName, files: &[NodeFile]) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            self.put(node, files).await?;
+            self.start(node).await
+        }
+    }
     /// Whether the node's processes are there (frozen ones too).
     fn is_up(&self, node: &NodeName) -> impl Future<Output = Result<bool>> + Send;
     /// Fast shutdown (SIGINT), waiting up to `limit`, then it is an error (the server may still be stopping).

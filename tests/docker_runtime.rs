@@ -84,6 +84,12 @@ impl Lab {
         format!("replab-{}-{node}", self.owner.lab)
     }
 
+    /// When the node's container was started last.
+    async fn started(&self, node: &NodeName) -> Option<String> {
+        let found = self.bare.inspect_container(&self.container(node), None).await.expect("it is there");
+        found.state.and_then(|state| state.started_at)
+    }
+
     async fn port(&self, node: &NodeName) -> u16 {
         self.runtime.control_address(node).await.expect("an address").port()
     }
@@ -376,6 +382,96 @@ async fn jobs_run(lab: &mut Lab) {
     let states = seen.iter().filter(|event| matches!(event, RuntimeEvent::State(..))).count();
     assert_eq!(states, 1, "a job was told as the server: {seen:?}");
     fresh_node(lab).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_worked_on_without_a_start_of_its_container() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let mut lab = Lab::new(&engine, &image, &engine);
+    lab.prepare().await;
+    let p = name("p");
+    lab.up(&p).await;
+    ask(lab.port(&p).await, "SELECT 1").await;
+    lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+    lab.until_state(&p, NodeState::Exited(Some(0))).await;
+    let own = NodeFile { place: Place::Data("postgresql.auto.conf".into()), text: "work_mem = '7MB'\n".into() };
+    lab.runtime.start_to_rework(&p, std::slice::from_ref(&own)).await.expect("started");
+    lab.until_state(&p, NodeState::Running).await;
+    assert_eq!(ask(lab.port(&p).await, "SHOW work_mem").await, "7MB");
+    lab.until(|event| matches!(event, RuntimeEvent::Log(_, lines) if lines.iter().any(|l| l.text.contains("ready to accept")))).await;
+    let began = lab.started(&p).await;
+    let job_of = |program: &str| Job { program: program.into(), limit: PATIENCE, ..Job::default() };
+    let refused = lab.runtime.run(&p, &job_of("true")).await.expect_err("it runs");
+    assert!(refused.to_string().contains("the server runs"), "{refused}");
+    // Twice: it is stopped, worked on, and started again to be stopped once more.
+    for round in ["one", "two"] {
+        lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+        lab.until_state(&p, NodeState::Exited(Some(0))).await;
+        assert!(!lab.runtime.is_up(&p).await.expect("a look"));
+        assert!(job(&lab, &p, "pg_controldata", &["{data}"]).await.contains("shut down"));
+        let file = |name: &str, text: &str| NodeFile { place: Place::Private(name.into()), text: text.into() };
+        let seen = [
+            "-c".to_owned(),
+            "cat {private}/before && ! cat {private}/after && ! cat {data}/postmaster.pid".to_owned(),
+        ];
+        let (before, after) = (vec![file("before", round)], vec![file("after", "it's\ndone")]);
+        let good = Job { args: seen.to_vec(), before, after, ..job_of("sh") };
+        let left = lab.runtime.run(&p, &good).await.expect("an end");
+        assert_eq!(left.code, Some(0), "{}", left.output);
+        assert!(left.output.contains(round), "{}", left.output);
+        let put = Place::Private("after".into());
+        assert_eq!(lab.runtime.read(&p, &put).await.expect("read").as_deref(), Some("it's\ndone"));
+        let failing = Job { after: vec![file("never", "")], args: vec!["-c".into(), "exit 3".into()], ..job_of("sh") };
+        assert_eq!(lab.runtime.run(&p, &failing).await.expect("an end").code, Some(3));
+        assert_eq!(lab.runtime.read(&p, &Place::Private("never".into())).await.expect("read"), None);
+        job(&lab, &p, "rm", &["{private}/after"]).await;
+        lab.runtime.start_to_rework(&p, &[]).await.expect("started");
+        lab.until_state(&p, NodeState::Running).await;
+        ask(lab.port(&p).await, "SELECT 1").await;
+    }
+    lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+    lab.runtime.start(&p).await.expect("started for good");
+    lab.until_state(&p, NodeState::Running).await;
+    assert_eq!(ask(lab.port(&p).await, "SELECT pg_is_in_recovery()").await, "f");
+    assert_eq!(lab.started(&p).await, began, "its container was started once");
+    assert_eq!(
+        lab.runtime.read(&p, &Place::Data("postmaster.pid".into())).await.unwrap().unwrap().lines().next(),
+        Some("1")
+    );
+    lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+    lab.until_state(&p, NodeState::Exited(Some(0))).await;
+    given_up(lab, &p, &image).await;
+}
+
+/// A server that refuses to start is told; a job that takes too long takes the container down; who is let go of half-way serves nothing.
+async fn given_up(mut lab: Lab, p: &NodeName, image: &docker::Image) {
+    let conf = |text: &str| NodeFile { place: Place::Data("postgresql.auto.conf".into()), text: text.into() };
+    lab.runtime.start_to_rework(p, &[conf("nonsense = 1\n")]).await.expect("started");
+    lab.until_state(p, NodeState::Exited(Some(1))).await;
+    assert!(!lab.runtime.is_up(p).await.expect("a look"));
+    let args = vec!["60".to_owned()];
+    let endless = Job { program: "sleep".into(), args, limit: Duration::from_secs(1), ..Job::default() };
+    assert!(lab.runtime.run(p, &endless).await.expect_err("too long").to_string().contains("1 s"));
+    lab.until_state(p, NodeState::Exited(Some(137))).await;
+    assert!(job(&lab, p, "pg_controldata", &["{data}"]).await.contains("shut down"));
+    lab.runtime.start_to_rework(p, &[conf("")]).await.expect("started");
+    lab.runtime.kill(p).await.expect("killed");
+    lab.until_state(p, NodeState::Exited(Some(137))).await;
+    lab.runtime.start_to_rework(p, &[]).await.expect("started");
+    ask(lab.port(p).await, "SELECT 1").await;
+    lab.runtime.stop(p, PATIENCE).await.expect("stopped");
+    let container = lab.container(p);
+    // As if replab died: nothing holds it any more.
+    let other = DockerRuntime::new(lab.owner.clone(), lab.engine.clone(), image.clone());
+    drop(std::mem::replace(&mut lab.runtime, other));
+    let mut ends = Box::pin(lab.bare.wait_container(&container, None));
+    let code = match tokio::time::timeout(PATIENCE, ends.next()).await.expect("it ends") {
+        Some(Ok(end)) => end.status_code,
+        Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code, 125, "it serves nothing");
+    lab.runtime.destroy_all().await.expect("all gone");
 }
 
 /// An empty node, filled by a base backup over the direct address.

@@ -147,18 +147,17 @@ impl<R: Runtime> Return<'_, R> {
         let (lab, node) = (self.lab, self.node);
         lab.phase(Some(node), "counting, cut off").await;
         steps.note(format!("{node}: standby.signal without primary_conninfo, pg_hba.conf for the lab alone; started"));
-        lab.runtime.put(node, &conf::cut_off_files(node, &lab.settings(), &self.own)).await?;
-        let read = self.read().await;
+        let read = self.read(&conf::cut_off_files(node, &lab.settings(), &self.own)).await;
         if lab.runtime.stop(node, STOP_LIMIT).await.is_err() {
             lab.runtime.kill(node).await?;
         }
         read
     }
 
-    async fn read(&self) -> Result<Found, Failure> {
+    async fn read(&self, files: &[NodeFile]) -> Result<Found, Failure> {
         let (lab, node) = (self.lab, self.node);
         let control = lab.control(node)?;
-        lab.runtime.start(node).await?;
+        lab.runtime.start_to_rework(node, files).await?;
         control.set_address(lab.runtime.control_address(node).await?).await;
         faults::ready(lab, node, &control).await?;
         let sample = self.until_still().await?;

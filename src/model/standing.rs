@@ -88,13 +88,13 @@ impl Model {
         let sample = upstream.and_then(|u| u.sample.as_ref());
         let row = sample.and_then(|s| row_of(&s.senders, &node.name));
         let link = self.link(node, upstream, row);
-        let wal = sample.map(|s| s.wal);
+        // Places in two histories can't be compared.
+        let wal = sample.map(|s| s.wal).filter(|_| link != Link::Forked);
         let connected = matches!(link, Link::Connected(_) | Link::LastKnown { .. });
         // What isn't connected has no row upstream; its own word on what it has is the best there is.
         let own = node.sample.as_ref().map_or([None; 4], |s| [None, None, s.flushed, s.replayed]);
         let steps = row.filter(|_| connected).map_or(own, |r| [r.sent, r.write, r.flush, r.replay]);
-        // Places in two histories can't be compared.
-        let behind = wal.zip(steps[3]).filter(|_| link != Link::Forked).map(|(w, replay)| w.bytes_ahead_of(replay));
+        let behind = wal.zip(steps[3]).map(|(w, replay)| w.bytes_ahead_of(replay));
         let fresh = matches!(link, Link::Connected(_));
         Rung {
             name: node.name.clone(),

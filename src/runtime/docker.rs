@@ -1,13 +1,13 @@
 //! Nodes as Docker containers. The only place that knows bollard; knows nothing of clusters, roles or replication.
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
-//! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`
+//! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`, `held`
 //! and `wait` act on one container; `watch` and `logs` tell what happens; `leftovers` tidies up, and `builds` after the
 //! recipe. Everything made carries the lab's labels (`labels`), and nothing without them is touched.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, mpsc};
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Job, JobOutput, NodeFile, Origin, Owner, Place, Progress, Result, Runtime, RuntimeEvent, Template};
 use crate::model::NodeName;
+use crate::model::cluster::NodeState;
 use crate::relay::Dialled;
 
 mod archive;
@@ -23,6 +24,7 @@ mod builds;
 mod confine;
 mod connect;
 mod failure;
+mod held;
 mod image;
 mod job;
 mod labels;
@@ -47,6 +49,7 @@ pub use recipe::{build, build_refusal};
 
 use archive::Pack;
 use failure::{hinted, plain};
+use held::Held;
 use network::Coming;
 use nodes::{Node, Nodes};
 use template::Prepared;
@@ -78,6 +81,8 @@ pub struct DockerRuntime {
     turns: tokio::sync::Mutex<bool>,
     ground: Mutex<Option<Ground>>,
     events: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
+    /// What the watch can't hear: servers of held containers.
+    tell: mpsc::Sender<RuntimeEvent>,
     /// Ends the watch with the runtime.
     _watching: DropGuard,
 }
@@ -99,7 +104,7 @@ impl DockerRuntime {
     pub fn new(owner: Owner, engine: Engine, image: Image) -> Self {
         let nodes = Nodes::default();
         let (tell, events) = mpsc::channel(EVENTS);
-        let watch = watch::Watch::new(engine.docker.clone(), owner.lab.clone(), nodes.clone(), tell);
+        let watch = watch::Watch::new(engine.docker.clone(), owner.lab.clone(), nodes.clone(), tell.clone());
         let token = CancellationToken::new();
         tokio::spawn(token.clone().run_until_cancelled_owned(watch.run()));
         Self {
@@ -113,6 +118,7 @@ impl DockerRuntime {
             turns: tokio::sync::Mutex::default(),
             ground: Mutex::new(None),
             events: Mutex::new(Some(events)),
+            tell,
             _watching: token.drop_guard(),
         }
     }
@@ -157,6 +163,16 @@ impl DockerRuntime {
             Err(err) if !failure::says(&err, done) => Err(failure::engine(what, &err)),
             _ => Ok(()),
         }
+    }
+
+    /// How a node's container is held, if its server doesn't run in it.
+    fn held_idle(&self, node: &NodeName) -> Option<Arc<Held>> {
+        self.nodes.held(node).filter(|held| held.is_idle())
+    }
+
+    async fn tell_running(&self, node: &NodeName) {
+        // Nobody listens any more: the lab is ending.
+        let _ = self.tell.send(RuntimeEvent::State(node.clone(), NodeState::Running)).await;
     }
 
     /// Lays the first files of a node that isn't started yet, so that it can be looked into and worked on.
@@ -298,7 +314,10 @@ impl Runtime for DockerRuntime {
             id: &here.id,
             account: ground.prepared.account,
         };
-        job::run(&place, job).await
+        match self.held_idle(node) {
+            Some(held) => job::run_held(&place, &held, job).await,
+            None => job::run(&place, job).await,
+        }
     }
 
     async fn empty(&self, node: &NodeName) -> Result<()> {
@@ -311,6 +330,13 @@ impl Runtime for DockerRuntime {
     async fn start(&self, node: &NodeName) -> Result<()> {
         let what = format!("start {node}");
         let here = self.node(node, &what)?;
+        if let Some(held) = self.held_idle(node) {
+            let gone = held.let_go(&what).await;
+            self.nodes.let_go(node);
+            gone?;
+            self.tell_running(node).await;
+            return Ok(());
+        }
         let files = self.nodes.take_files(node);
         let started = match &files {
             Some(files) => self.first_start(node, files, &what).await,
@@ -327,9 +353,32 @@ impl Runtime for DockerRuntime {
         }
     }
 
+    async fn start_to_rework(&self, node: &NodeName, files: &[NodeFile]) -> Result<()> {
+        let what = format!("start {node}");
+        let (ground, here) = self.settle(node, &what).await?;
+        let (docker, held) = (&self.engine.docker, self.held_idle(node));
+        let mut pack = Pack::new(ground.prepared.account);
+        pack.node_files(files)?;
+        if held.is_none() {
+            pack.held()?;
+        }
+        pack.upload(docker, &here.id, &what).await?;
+        if let Some(held) = held {
+            held.serve(&what).await?;
+            self.tell_running(node).await;
+            return Ok(());
+        }
+        let held = Held::start(docker, &here.id, node, self.tell.clone()).await;
+        self.nodes.hold(node.clone(), held.map_err(|err| failure::engine(&what, &err))?);
+        Ok(())
+    }
+
     async fn is_up(&self, node: &NodeName) -> Result<bool> {
         let what = format!("look at {node}");
         let here = self.node(node, &what)?;
+        if self.held_idle(node).is_some() {
+            return Ok(false);
+        }
         let found = self.engine.docker.inspect_container(&here.id, None).await;
         let found = found.map_err(|err| failure::engine(&what, &err))?;
         Ok(found.state.and_then(|state| state.running).unwrap_or(false))
@@ -338,12 +387,17 @@ impl Runtime for DockerRuntime {
     async fn stop(&self, node: &NodeName, limit: Duration) -> Result<()> {
         let what = format!("stop {node}");
         let here = self.node(node, &what)?;
-        node::stop(&self.engine.docker, &here.id, limit, &what).await
+        match self.nodes.held(node) {
+            Some(held) if held.is_idle() => Ok(()),
+            Some(held) => held.stop(&self.engine.docker, &here.id, limit, &what).await,
+            None => node::stop(&self.engine.docker, &here.id, limit, &what).await,
+        }
     }
 
     async fn kill(&self, node: &NodeName) -> Result<()> {
         let what = format!("kill {node}");
         let here = self.node(node, &what)?;
+        self.nodes.let_go(node);
         node::kill(&self.engine.docker, &here.id, KILL_LIMIT, &what).await
     }
 

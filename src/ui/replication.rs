@@ -247,7 +247,8 @@ fn lag(rung: &Rung) -> String {
 
 fn bar_line(rung: &Rung, width: u16, span: u64, theme: &Theme) -> Line<'static> {
     let Some(wal) = rung.wal.filter(|_| rung.steps.iter().any(Option::is_some)) else {
-        return Line::styled(prose::clip("nothing known", usize::from(width)), theme.dim);
+        let why = if rung.link == Link::Forked { "another history: not comparable" } else { "nothing known" };
+        return Line::styled(prose::clip(why, usize::from(width)), theme.dim);
     };
     let width = u64::from(width);
     let reach =

@@ -21,6 +21,8 @@ pub(super) const DATA: &str = "/replab/data";
 pub(super) const PRIVATE: &str = "/replab/private";
 /// Is there when a node's first files are: see `node.sh`.
 const LAID: &str = "/replab/laid";
+/// Is there when a container that is started is to be held: see `node.sh`.
+const HELD: &str = "/replab/held";
 /// A longer file isn't read.
 const READ_BYTES: usize = 16 * 1024 * 1024;
 
@@ -102,6 +104,11 @@ impl Pack {
     /// Says that the node's first files are there.
     pub(super) fn laid(&mut self) -> Result<()> {
         self.file(LAID, 0o600, "")
+    }
+
+    /// Says that the container is to be held when it is started.
+    pub(super) fn held(&mut self) -> Result<()> {
+        self.file(HELD, 0o600, "")
     }
 
     fn entry(&mut self, path: &str, mode: u32, kind: tar::EntryType, bytes: &[u8]) -> Result<()> {

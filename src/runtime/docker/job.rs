@@ -6,6 +6,7 @@ use bollard::Docker;
 
 use super::archive::{self, Account, DATA, PRIVATE, Pack};
 use super::failure;
+use super::held::Held;
 use super::nodes::Nodes;
 use super::text::safe_lines;
 use super::wait;
@@ -35,6 +36,25 @@ pub(super) struct Place<'a> {
     pub(super) account: Account,
 }
 
+/// Runs the job in a container that is held. One that breaks off leaves it down, and not held.
+pub(super) async fn run_held(place: &Place<'_>, held: &Held, job: &Job) -> Result<JobOutput> {
+    let what = format!("run {} on {}", job.program, place.node);
+    let ran = async {
+        if !job.before.is_empty() {
+            let mut pack = Pack::new(place.account);
+            pack.node_files(&job.before)?;
+            pack.upload(place.docker, place.id, &what).await?;
+        }
+        held.run(&held_script(job)?, job.limit, &what).await
+    };
+    let ran = ran.await;
+    if ran.is_err() {
+        place.nodes.let_go(place.node);
+        super::node::kill(place.docker, place.id, KILL_LIMIT, &what).await?;
+    }
+    output(place, job, ran?, &what).await
+}
+
 /// Runs the job. What the engine tells of the container meanwhile isn't the node's state, and is kept back.
 pub(super) async fn run(place: &Place<'_>, job: &Job) -> Result<JobOutput> {
     let what = format!("run {} on {}", job.program, place.node);
@@ -52,11 +72,15 @@ pub(super) async fn run(place: &Place<'_>, job: &Job) -> Result<JobOutput> {
         lay(place, "", &[], &what).await?;
     }
     quiet.ended().await;
-    let code = waited?;
+    output(place, job, waited?, &what).await
+}
+
+/// What is told of a job that ended with this code.
+async fn output(place: &Place<'_>, job: &Job, code: i64, what: &str) -> Result<JobOutput> {
     if code == 0 && job.silent {
         return Ok(JobOutput { code: Some(0), output: String::new() });
     }
-    let told = archive::read(place.docker, place.id, OUTPUT, &what).await?.unwrap_or_default();
+    let told = archive::read(place.docker, place.id, OUTPUT, what).await?.unwrap_or_default();
     Ok(JobOutput { code: (code <= SIGNAL_BASE).then_some(code), output: safe_lines(end_of(&told)) })
 }
 
@@ -88,6 +112,14 @@ fn script(job: &Job) -> Result<String> {
         return Ok(format!("exec {call}\n"));
     }
     Ok(format!("rm -f {TAKEN}\numask 077\n{call} || exit $?\n{}", archive::script(&job.after)?))
+}
+
+/// The same for a first process that goes on: it hears the end.
+fn held_script(job: &Job) -> Result<String> {
+    let (call, after) = (call(job), archive::script(&job.after)?);
+    Ok(format!(
+        "(\nrm -f {DATA}/postmaster.pid\n{call} || exit $?\n{after}) >{OUTPUT} 2>&1 </dev/null\necho \"ended $?\"\n"
+    ))
 }
 
 fn call(job: &Job) -> String {

@@ -82,7 +82,7 @@ impl Follower {
         let since = self.seen.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
         let options = LogsOptionsBuilder::new()
             .follow(true)
-            .stdout(true)
+            // Servers log to standard error; the other is for what `held` is told.
             .stderr(true)
             .timestamps(true)
             .since(i32::try_from(since).unwrap_or(0))

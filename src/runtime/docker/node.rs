@@ -35,7 +35,7 @@ pub(super) const PORT: u16 = 5432;
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 200;
 /// A signal that comes before the server has set its handlers is lost, so it is sent again after this.
-const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
 /// How long the first node's start may keep others waiting.
 const HEAD_START: Duration = Duration::from_millis(300);
 
@@ -193,13 +193,13 @@ pub(super) async fn address(docker: &Docker, id: &str, network: &str, what: &str
     address.ok_or_else(|| plain(what, "it has no address: it isn't running"))
 }
 
-async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<(), Error> {
+pub(super) async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<(), Error> {
     let options = KillContainerOptionsBuilder::new().signal(name).build();
     docker.kill_container(id, Some(options)).await
 }
 
 /// Whether the engine refused because the container doesn't run.
-fn not_running(err: &Error) -> bool {
+pub(super) fn not_running(err: &Error) -> bool {
     failure::says(err, "is not running")
 }
 

@@ -4,6 +4,38 @@
 # Programs here start with few files to open: in a layered file system each name that is looked up can cost the reading of its whole
 # folder. Messages are in English either way (the template's lc_messages).
 export LC_ALL=C TZ=UTC0
+set -- -D /replab/data -c listen_addresses='*' -c port=5432 -c unix_socket_directories=/replab/private
+# Held: the server will be stopped, worked on and started again soon, and a container's start costs more than all of that. What is to be
+# done comes by standard input. Nothing is served when it breaks off: whoever held it may have been half-way.
+serve() {
+  postgres "$@" </dev/null &
+  server=$!
+  # A signal ends the waiting, and not the server.
+  while :; do
+    wait "$server"
+    code=$?
+    kill -0 "$server" 2>/dev/null || break
+  done
+  server=
+  echo "ended $code"
+}
+if [ -e /replab/held ]; then
+  rm -f /replab/held /replab/data/postmaster.pid || exit 126
+  umask 077
+  server=
+  trap '[ -z "$server" ] || kill -INT "$server"' INT
+  serve "$@"
+  while :; do
+    told=
+    while :; do
+      IFS= read -r line || exit 125
+      [ "$line" != '# replab: that is all' ] || break
+      told="$told$line
+"
+    done
+    eval "$told"
+  done
+fi
 if [ -s /replab/job ]; then
   mv /replab/job /replab/job.taken && rm -f /replab/data/postmaster.pid || exit 126
   exec /bin/sh /replab/job.taken >/replab/job.out 2>&1 </dev/null
@@ -21,4 +53,4 @@ if [ ! -e /replab/laid ]; then
   eval "$told"
   [ -e /replab/laid ] || exit 125
 fi
-exec postgres -D /replab/data -c listen_addresses='*' -c port=5432 -c unix_socket_directories=/replab/private </dev/null
+exec postgres "$@" </dev/null

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::held::Held;
 use crate::model::NodeName;
 use crate::runtime::{NodeFile, Result};
 
@@ -28,6 +29,8 @@ struct Inner {
     ports: HashSet<u16>,
     /// The first files of nodes that have not been started yet.
     first_files: HashMap<NodeName, Vec<NodeFile>>,
+    /// Nodes whose containers are held.
+    held: HashMap<NodeName, Arc<Held>>,
     /// Containers that run a job, with whom to tell when it has ended. A job whose verb was given up stays here until the
     /// engine tells its end.
     jobs: HashMap<String, oneshot::Sender<()>>,
@@ -94,9 +97,25 @@ impl Nodes {
         self.inner().first_files.remove(name)
     }
 
+    /// Its container is held from now on.
+    pub(super) fn hold(&self, name: NodeName, held: Held) {
+        self.inner().held.insert(name, Arc::new(held));
+    }
+
+    /// How its container is held, if it is.
+    pub(super) fn held(&self, name: &NodeName) -> Option<Arc<Held>> {
+        self.inner().held.get(name).cloned()
+    }
+
+    /// Its container isn't held any more.
+    pub(super) fn let_go(&self, name: &NodeName) {
+        self.inner().held.remove(name);
+    }
+
     /// Forgets a node.
     pub(super) fn remove(&self, name: &NodeName) -> Option<Node> {
         let mut inner = self.inner();
+        inner.held.remove(name);
         inner.first_files.remove(name);
         let node = inner.nodes.remove(name)?;
         inner.ports.remove(&node.port);
@@ -107,6 +126,7 @@ impl Nodes {
     pub(super) fn clear(&self) {
         let mut inner = self.inner();
         inner.nodes.clear();
+        inner.held.clear();
         inner.ports.clear();
         inner.first_files.clear();
     }

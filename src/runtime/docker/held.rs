@@ -1,0 +1,179 @@
+//! A container that stays up while its server is worked on: stopped, a program run in its place, and the server started again. To
+//! start a container costs several times what a server or a program in it costs. Knows one container; `node.sh` is the other end.
+//!
+//! What is to be done comes to the container's first process by standard input; when something has ended it says so on standard output,
+//! which is nobody else's: servers log to standard error. When nobody holds it any more it ends, and serves nothing.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::errors::Error;
+use bollard::query_parameters::AttachContainerOptionsBuilder;
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::failure::{self, plain};
+use super::node::{SIGNAL_AGAIN, not_running, signal};
+use crate::model::NodeName;
+use crate::model::cluster::NodeState;
+use crate::runtime::{Result, RuntimeEvent};
+
+/// Ends what is told to the first process: see `node.sh`.
+const THAT_IS_ALL: &str = "# replab: that is all";
+/// What it says when a server or a program has ended, before the exit code.
+const ENDED: &str = "ended ";
+
+/// What goes on in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The server runs.
+    Serves,
+    /// A program does.
+    Works,
+    /// Neither; the exit code of the last.
+    Idle(i64),
+    /// The container doesn't run any more.
+    Gone,
+}
+
+/// A held container.
+pub(super) struct Held {
+    input: Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
+    phase: watch::Sender<Phase>,
+    _listening: DropGuard,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("phase", &*self.phase.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// Starts a container that was told to be held, and its server. `tell` hears when that ends.
+    pub(super) async fn start(
+        docker: &Docker,
+        id: &str,
+        node: &NodeName,
+        tell: mpsc::Sender<RuntimeEvent>,
+    ) -> std::result::Result<Self, Error> {
+        let options = AttachContainerOptionsBuilder::new().stdin(true).stdout(true).stream(true).build();
+        let AttachContainerResults { input, output } = docker.attach_container(id, Some(options)).await?;
+        docker.start_container(id, None).await?;
+        let (phase, end) = (watch::Sender::new(Phase::Serves), CancellationToken::new());
+        let listening = listen(output, phase.clone(), node.clone(), tell);
+        tokio::spawn(end.clone().run_until_cancelled_owned(listening));
+        Ok(Self { input: Mutex::new(input), phase, _listening: end.drop_guard() })
+    }
+
+    /// Whether nothing runs in it, and something can be begun.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Idle(_))
+    }
+
+    /// Asks the server for a fast shutdown and waits until it has ended.
+    pub(super) async fn stop(&self, docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match signal(docker, id, "SIGINT").await {
+                Err(err) if not_running(&err) => return Ok(()),
+                sent => sent.map_err(|err| failure::engine(what, &err))?,
+            }
+            let until = deadline.min(Instant::now() + SIGNAL_AGAIN);
+            match timeout_at(until, self.over(Phase::Serves)).await {
+                Ok(_) => return Ok(()),
+                Err(_) if Instant::now() >= deadline => return Err(failure::too_late(what, limit)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Runs this as a program and returns its exit code.
+    pub(super) async fn run(&self, script: &str, limit: Duration, what: &str) -> Result<i64> {
+        self.phase.send_replace(Phase::Works);
+        self.tell(script, what).await?;
+        match timeout(limit, self.over(Phase::Works)).await {
+            Ok(Phase::Idle(code)) => Ok(code),
+            Ok(_) => Err(plain(what, "its container went down meanwhile")),
+            Err(_) => Err(failure::too_late(what, limit)),
+        }
+    }
+
+    /// Starts the server again, to be worked on once more.
+    pub(super) async fn serve(&self, what: &str) -> Result<()> {
+        self.phase.send_replace(Phase::Serves);
+        self.tell("serve \"$@\"\n", what).await
+    }
+
+    /// Starts the server for good: it takes the first process's place.
+    pub(super) async fn let_go(&self, what: &str) -> Result<()> {
+        self.tell("exec postgres \"$@\" </dev/null\n", what).await
+    }
+
+    async fn tell(&self, script: &str, what: &str) -> Result<()> {
+        let mut input = self.input.lock().await;
+        let told = async {
+            input.write_all(format!("{script}{THAT_IS_ALL}\n").as_bytes()).await?;
+            input.flush().await
+        };
+        told.await.map_err(|err| plain(what, format!("its container can't be told: {err}")))
+    }
+
+    /// What comes after a phase.
+    async fn over(&self, phase: Phase) -> Phase {
+        let mut told = self.phase.subscribe();
+        // The sender lives as long as this.
+        told.wait_for(|now| *now != phase).await.map_or(Phase::Gone, |now| *now)
+    }
+}
+
+/// Takes in what the first process says.
+async fn listen(
+    mut output: Pin<Box<dyn Stream<Item = std::result::Result<LogOutput, Error>> + Send>>,
+    phase: watch::Sender<Phase>,
+    node: NodeName,
+    tell: mpsc::Sender<RuntimeEvent>,
+) {
+    let mut said = String::new();
+    while let Some(Ok(part)) = output.next().await {
+        let LogOutput::StdOut { message } = part else { continue };
+        said.push_str(&String::from_utf8_lossy(&message));
+        while let Some(code) = next_end(&mut said) {
+            if phase.send_replace(Phase::Idle(code)) == Phase::Serves {
+                // Nobody listens any more: the lab is ending.
+                let _ = tell.send(RuntimeEvent::State(node.clone(), NodeState::Exited(Some(code)))).await;
+            }
+        }
+    }
+    phase.send_replace(Phase::Gone);
+}
+
+/// Takes the lines up to the first that tells an end; the exit code.
+fn next_end(said: &mut String) -> Option<i64> {
+    while let Some(end) = said.find('\n') {
+        let line: String = said.drain(..=end).collect();
+        if let Some(code) = line.trim().strip_prefix(ENDED).and_then(|code| code.parse().ok()) {
+            return Some(code);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_heard_in_whole_lines() {
+        let mut said = "x\nended 1".to_owned();
+        assert_eq!(next_end(&mut said), None);
+        said.push_str("37\nended 0\nended");
+        assert_eq!((next_end(&mut said), next_end(&mut said), next_end(&mut said)), (Some(137), Some(0), None));
+        assert_eq!(said, "ended");
+    }
+}
