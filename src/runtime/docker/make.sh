@@ -5,6 +5,10 @@ say 'settings'
 # After a crash the server first makes everything it finds durable. File by file, in a container's layered file system, that takes
 # most of a second; at one go a tenth of that (manual, recovery_init_sync_method). Before the lab's own lines, so that those win.
 printf '%s\n' 'recovery_init_sync_method = syncfs' >>/replab/data/postgresql.conf
+# From 18 on processes of their own read and write: three by default, in each of many small servers.
+if postgres -D /replab/data -C io_workers >/dev/null 2>&1; then
+  printf '%s\n' 'io_workers = 1' >>/replab/data/postgresql.conf
+fi
 cat /replab/make/conf >>/replab/data/postgresql.conf
 cat /replab/make/hba >/replab/data/pg_hba.conf
 printf 'local all all trust\n' >/replab/make/trust
@@ -18,7 +22,9 @@ if [ -s /replab/make/sql ]; then
   [ -z "${failed-}" ] || exit 1
 fi
 # Hints of where there is room and what everybody sees, a quarter of all files. A server makes them anew as it needs them, and without
-# one it looks for itself (manual, "Free Space Map", "Visibility Map"); a copy is the quicker without.
-rm -f /replab/data/global/*_fsm /replab/data/global/*_vm /replab/data/base/*/*_fsm /replab/data/base/*/*_vm
+# one it looks for itself (manual, "Free Space Map", "Visibility Map"); a copy is the quicker without. And what every start throws away.
+for folder in /replab/data/global /replab/data/base/*; do
+  rm -f "$folder"/*_fsm "$folder"/*_vm "$folder"/pg_internal.init
+done
 rm -rf /replab/make /replab/data/postmaster.opts
 say "version $(postgres --version)"

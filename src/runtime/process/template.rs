@@ -78,7 +78,10 @@ pub async fn prepare(ground: &Ground, template: &Template, progress: &Progress) 
     let tell = |step: &str| drop(progress.send(format!("making the template: {step}")));
     tell("initdb");
     making.initdb(&recipe).await?;
-    append_conf(&making.data.join("postgresql.conf"), &recipe.conf).failed("write the template's postgresql.conf")?;
+    // From 18 on processes of their own read and write: three by default, in each of many small servers.
+    let few = if ground.programs.major() < 18 { "" } else { "io_workers = 1\n" };
+    let conf = format!("{few}{}", recipe.conf);
+    append_conf(&making.data.join("postgresql.conf"), &conf).failed("write the template's postgresql.conf")?;
     if !recipe.sql.trim().is_empty() {
         tell("roles and tables");
         making.run_sql(&recipe.sql).await?;
@@ -107,7 +110,7 @@ pub fn name_of(place: &Path) -> Option<String> {
 }
 
 /// Takes away what a server makes anew as it needs it, a quarter of all files: where there is room (`_fsm`) and what everybody sees
-/// (`_vm`). Without one it looks for itself (manual, "Free Space Map", "Visibility Map").
+/// (`_vm`; without one it looks for itself: manual, "Free Space Map", "Visibility Map"), and what every start throws away.
 fn remove_hints(data: &Path) -> std::io::Result<()> {
     let databases =
         fs::read_dir(data.join("base"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
@@ -115,7 +118,7 @@ fn remove_hints(data: &Path) -> std::io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.ends_with("_fsm") || name.ends_with("_vm") {
+            if name.ends_with("_fsm") || name.ends_with("_vm") || name == "pg_internal.init" {
                 fs::remove_file(&path)?;
             }
         }
