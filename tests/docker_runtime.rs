@@ -457,10 +457,19 @@ async fn given_up(mut lab: Lab, p: &NodeName, image: &docker::Image) {
     lab.runtime.start_to_rework(p, &[conf("")]).await.expect("started");
     lab.runtime.kill(p).await.expect("killed");
     lab.until_state(p, NodeState::Exited(Some(137))).await;
+    // Somebody else ends it: it isn't held any more, and the next one is a server like any other.
+    lab.runtime.start_to_rework(p, &[]).await.expect("started");
+    lab.until_state(p, NodeState::Running).await;
+    let container = lab.container(p);
+    lab.bare.kill_container(&container, None).await.expect("killed");
+    lab.until_state(p, NodeState::Exited(Some(137))).await;
+    lab.runtime.start(p).await.expect("started");
+    ask(lab.port(p).await, "SELECT 1").await;
+    lab.runtime.stop(p, PATIENCE).await.expect("stopped");
+    assert!(!lab.runtime.is_up(p).await.expect("a look"), "it was waited for");
     lab.runtime.start_to_rework(p, &[]).await.expect("started");
     ask(lab.port(p).await, "SELECT 1").await;
     lab.runtime.stop(p, PATIENCE).await.expect("stopped");
-    let container = lab.container(p);
     // As if replab died: nothing holds it any more.
     let other = DockerRuntime::new(lab.owner.clone(), lab.engine.clone(), image.clone());
     drop(std::mem::replace(&mut lab.runtime, other));

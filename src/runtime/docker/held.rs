@@ -76,6 +76,11 @@ impl Held {
         matches!(*self.phase.borrow(), Phase::Idle(_))
     }
 
+    /// Whether the container went down by itself.
+    pub(super) fn is_gone(&self) -> bool {
+        *self.phase.borrow() == Phase::Gone
+    }
+
     /// Asks the server for a fast shutdown and waits until it has ended.
     pub(super) async fn stop(&self, docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
         let deadline = Instant::now() + limit;

@@ -102,9 +102,11 @@ impl Nodes {
         self.inner().held.insert(name, Arc::new(held));
     }
 
-    /// How its container is held, if it is.
+    /// How its container is held, if it is: one that went down isn't any more.
     pub(super) fn held(&self, name: &NodeName) -> Option<Arc<Held>> {
-        self.inner().held.get(name).cloned()
+        let mut inner = self.inner();
+        inner.held.retain(|_, held| !held.is_gone());
+        inner.held.get(name).cloned()
     }
 
     /// Its container isn't held any more.
