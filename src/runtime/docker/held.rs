@@ -14,11 +14,11 @@ use bollard::query_parameters::AttachContainerOptionsBuilder;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::failure::{self, plain};
-use super::node::{SIGNAL_AGAIN, not_running, signal};
+use super::node;
 use crate::model::NodeName;
 use crate::model::cluster::NodeState;
 use crate::runtime::{Result, RuntimeEvent};
@@ -59,14 +59,14 @@ impl Held {
     pub(super) async fn start(
         docker: &Docker,
         id: &str,
-        node: &NodeName,
+        name: &NodeName,
         tell: mpsc::Sender<RuntimeEvent>,
     ) -> std::result::Result<Self, Error> {
         let options = AttachContainerOptionsBuilder::new().stdin(true).stdout(true).stream(true).build();
         let AttachContainerResults { input, output } = docker.attach_container(id, Some(options)).await?;
         docker.start_container(id, None).await?;
         let (phase, end) = (watch::Sender::new(Phase::Serves), CancellationToken::new());
-        let listening = listen(output, phase.clone(), node.clone(), tell);
+        let listening = listen(output, phase.clone(), name.clone(), tell);
         tokio::spawn(end.clone().run_until_cancelled_owned(listening));
         Ok(Self { input: Mutex::new(input), phase, _listening: end.drop_guard() })
     }
@@ -83,19 +83,7 @@ impl Held {
 
     /// Asks the server for a fast shutdown and waits until it has ended.
     pub(super) async fn stop(&self, docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match signal(docker, id, "SIGINT").await {
-                Err(err) if not_running(&err) => return Ok(()),
-                sent => sent.map_err(|err| failure::engine(what, &err))?,
-            }
-            let until = deadline.min(Instant::now() + SIGNAL_AGAIN);
-            match timeout_at(until, self.over(Phase::Serves)).await {
-                Ok(_) => return Ok(()),
-                Err(_) if Instant::now() >= deadline => return Err(failure::too_late(what, limit)),
-                Err(_) => {}
-            }
-        }
+        node::ask_to_stop(docker, id, limit, what, || self.over(Phase::Serves)).await.map(drop)
     }
 
     /// Runs this as a program and returns its exit code.

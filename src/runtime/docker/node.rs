@@ -35,7 +35,7 @@ pub(super) const PORT: u16 = 5432;
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 200;
 /// A signal that comes before the server has set its handlers is lost, so it is sent again after this.
-pub(super) const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
+const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
 /// How long the first node's start may keep others waiting.
 const HEAD_START: Duration = Duration::from_millis(300);
 
@@ -193,13 +193,13 @@ pub(super) async fn address(docker: &Docker, id: &str, network: &str, what: &str
     address.ok_or_else(|| plain(what, "it has no address: it isn't running"))
 }
 
-pub(super) async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<(), Error> {
+async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<(), Error> {
     let options = KillContainerOptionsBuilder::new().signal(name).build();
     docker.kill_container(id, Some(options)).await
 }
 
 /// Whether the engine refused because the container doesn't run.
-pub(super) fn not_running(err: &Error) -> bool {
+fn not_running(err: &Error) -> bool {
     failure::says(err, "is not running")
 }
 
@@ -212,15 +212,29 @@ pub(super) async fn stop(docker: &Docker, id: &str, limit: Duration, what: &str)
     if state.running != Some(true) {
         return Ok(());
     }
+    match ask_to_stop(docker, id, limit, what, || wait::stopped(docker, id)).await? {
+        Some(stopped) => stopped.map(drop).map_err(|err| failure::engine(what, &err)),
+        None => Ok(()),
+    }
+}
+
+/// Asks the first process for a fast shutdown, again and again, until `ended` is; None where it doesn't run.
+pub(super) async fn ask_to_stop<T, F: Future<Output = T>>(
+    docker: &Docker,
+    id: &str,
+    limit: Duration,
+    what: &str,
+    ended: impl Fn() -> F,
+) -> Result<Option<T>> {
     let deadline = Instant::now() + limit;
     loop {
         match signal(docker, id, "SIGINT").await {
-            Err(err) if not_running(&err) => return Ok(()),
+            Err(err) if not_running(&err) => return Ok(None),
             sent => sent.map_err(|err| failure::engine(what, &err))?,
         }
         let until = deadline.min(Instant::now() + SIGNAL_AGAIN);
-        match timeout_at(until, wait::stopped(docker, id)).await {
-            Ok(stopped) => return stopped.map(|_| ()).map_err(|err| failure::engine(what, &err)),
+        match timeout_at(until, ended()).await {
+            Ok(end) => return Ok(Some(end)),
             Err(_) if Instant::now() >= deadline => return Err(failure::too_late(what, limit)),
             Err(_) => {}
         }
