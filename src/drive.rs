@@ -34,7 +34,7 @@ pub use bring_up::close;
 pub use consoles::close_all as close_sql;
 pub use failover::probe_all;
 pub use keep::keep;
-pub use links::count;
+pub use links::{count, hang_up};
 pub use steps::Steps;
 
 /// More clients than a writer can ever have had.
@@ -100,6 +100,8 @@ pub struct Lab<R: Runtime> {
     nodes: Mutex<BTreeMap<NodeName, Handle>>,
     /// One relay per standby and upstream, and per node that clients don't reach well.
     relays: Mutex<links::Relays>,
+    /// Held from asking where a node is until the relays are told: what is asked last holds.
+    dialling: tokio::sync::Mutex<()>,
     /// The faults of links.
     told: Mutex<links::Told>,
     /// The way of the clients. Held over a change of it.
@@ -126,6 +128,7 @@ impl<R: Runtime> Lab<R> {
             end: CancellationToken::new(),
             nodes: Mutex::default(),
             relays: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
             told: Mutex::default(),
             way: tokio::sync::Mutex::default(),
             consoles: Mutex::default(),

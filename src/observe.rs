@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::drive::Lab;
+use crate::drive::{self, Lab};
 use crate::model::NodeName;
-use crate::model::cluster::{Look, Observation};
+use crate::model::cluster::{Look, NodeState, Observation};
 use crate::model::msg::Msg;
 use crate::pg::control::Control;
 use crate::runtime::{Runtime, RuntimeEvent};
@@ -76,17 +76,22 @@ pub fn room<R: Runtime>(lab: &Arc<Lab<R>>) {
     });
 }
 
-/// Turns the runtime's events into messages until it ends.
-pub fn follow<R: Runtime>(runtime: &R, out: mpsc::Sender<Msg>, stop: CancellationToken) {
-    let Some(mut events) = runtime.events() else { return };
+/// Turns the runtime's events into messages until the lab ends. What has ended is dialled no more.
+pub fn follow<R: Runtime>(lab: &Arc<Lab<R>>) {
+    let Some(mut events) = lab.runtime.events() else { return };
+    let lab = Arc::clone(lab);
     tokio::spawn(async move {
         loop {
             let event = tokio::select! {
-                () = stop.cancelled() => return,
+                () = lab.end.cancelled() => return,
                 event = events.recv() => event,
             };
             let Some(event) = event else { return };
-            if out.send(Msg::Observed(observation(event))).await.is_err() {
+            if let RuntimeEvent::State(node, NodeState::Exited(_)) = &event {
+                let (lab, node) = (Arc::clone(&lab), node.clone());
+                tokio::spawn(async move { drive::hang_up(&lab, &node).await });
+            }
+            if lab.out.send(Msg::Observed(observation(event))).await.is_err() {
                 return;
             }
         }

@@ -225,11 +225,8 @@ async fn carry(mut near: TcpStream, mut link: Link) {
 async fn carry_on(near: &mut TcpStream, far: &mut Option<Far>, link: &mut Link) -> io::Result<()> {
     near.set_nodelay(true)?;
     shake_hands(link).await;
-    // Nobody will tell any more: the relay is going.
-    let Ok(target) = link.upstream.wait_for(Option::is_some).await.map(|told| told.clone()) else { return Ok(()) };
-    let Some(target) = target else { return Ok(()) };
-    let far = far.insert(target.connect().await?);
-    pump::both_ways(near, far, link).await
+    let Some(reached) = dial::reach(&mut link.upstream).await? else { return Ok(()) };
+    pump::both_ways(near, far.insert(reached), link).await
 }
 
 /// TCP's handshake as the other side would see it: nothing while the link is cut, and a round trip's delay.

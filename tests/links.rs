@@ -20,6 +20,7 @@ everywhere! { WriterPlan { clients: 4, rate: Rate::PerSecond(100), ..WriterPlan:
     refusals_isolation_and_groups
     delays_and_rates
     faults_outlast_restarts_and_new_links
+    what_is_down_is_reached_by_nobody
     the_clients_way
     what_passes_is_counted
 }
@@ -232,6 +233,27 @@ async fn faults_outlast_restarts_and_new_links<R: Runtime>(mut stage: Stage<R>) 
     assert_eq!(badges(&stage), "p–s2 cut", "that one is kept for later");
     stage.command("remove s2").await;
     assert!(stage.model().faults().is_empty());
+    stage.close().await;
+}
+
+/// How often a standby was turned away, as far as its log is kept.
+fn turned_away(m: &Model, standby: &str) -> usize {
+    let lines = m.node(&name(standby)).map(|n| n.logs.iter().map(|l| &l.line.text));
+    lines.into_iter().flatten().filter(|text| text.contains("could not connect to the primary server")).count()
+}
+
+/// An engine gives the address of what is down to the next container that starts. Nobody may stream from the wrong server.
+async fn what_is_down_is_reached_by_nobody<R: Runtime>(mut stage: Stage<R>) {
+    stage.command("stop s1").await;
+    stage.command("kill p").await;
+    stage.command("start s1").await;
+    let before = ["s1", "s2"].map(|standby| turned_away(stage.model(), standby));
+    for (standby, before) in ["s1", "s2"].into_iter().zip(before) {
+        stage.until_so("it to be turned away", |m| turned_away(m, standby) > before + 2).await;
+    }
+    assert_eq!(stage.psql("s1", "SELECT count(*) FROM pg_stat_replication").await, "0");
+    stage.command("start p").await;
+    stage.until_psql("p", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "2").await;
     stage.close().await;
 }
 

@@ -10,7 +10,7 @@ use common::pgserver::{Lab, wait_for};
 use replab::model::links::{Lane, Passed, Slow};
 use replab::relay::{Dialled, Faults, Relay};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -129,6 +129,43 @@ async fn arrive_whole(
     assert_eq!((reading.up.bytes, reading.down.bytes, reading.opened), (3_000_000, 2_000_000, 1));
     assert_eq!((reading.up.messages, reading.down.messages), (None, None), "that was no PostgreSQL");
     wait_for("the connection's end", async || (relay.reading().open == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_nowhere_is_refused_until_it_is_told_anew() {
+    let (relay, tell) = relay_to(None);
+    let mut waits = TcpStream::connect(relay.address()).await.unwrap();
+    assert!(timeout(QUIET, waits.read_u8()).await.is_err(), "nothing was told yet: it waits");
+    tell.send_replace(Some(Dialled::Nowhere));
+    assert_eq!(waits.read(&mut [0]).await.unwrap(), 0, "closed");
+    let mut late = TcpStream::connect(relay.address()).await.unwrap();
+    assert_eq!(late.read(&mut [0]).await.unwrap(), 0, "closed as soon as it came");
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    tell.send_replace(Some(listener.local_addr().unwrap().into()));
+    let (near, far) = tokio::join!(TcpStream::connect(relay.address()), listener.accept());
+    far.unwrap().0.write_u8(7).await.unwrap();
+    assert!(comes(&mut near.unwrap(), 7).await);
+}
+
+#[tokio::test]
+async fn an_attempt_ends_when_the_upstream_is_told_to_be_elsewhere() {
+    // Nobody accepts there, and there is no room to wait in: the next attempt is neither taken nor refused.
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind(ANY).unwrap();
+    let full = full.listen(0).unwrap();
+    let there = full.local_addr().unwrap();
+    let mut room = Vec::new();
+    while let Ok(taken) = timeout(QUIET, TcpStream::connect(there)).await {
+        room.push(taken.unwrap());
+    }
+    let (relay, tell) = relay_to(Some(there));
+    let mut near = TcpStream::connect(relay.address()).await.unwrap();
+    assert!(timeout(QUIET, near.read_u8()).await.is_err(), "it is under way");
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    tell.send_replace(Some(listener.local_addr().unwrap().into()));
+    listener.accept().await.unwrap().0.write_u8(7).await.unwrap();
+    assert!(comes(&mut near, 7).await);
+    drop((full, room));
 }
 
 #[tokio::test]

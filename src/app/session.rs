@@ -68,7 +68,7 @@ impl<R: Runtime> Session<R> {
         let lab = Lab::new(runtime, opening.lab.clone(), key, out.clone()).wrap_err("can't make passwords")?;
         lab.start_writers().wrap_err("can't start the writers")?;
         let lab = Arc::new(lab);
-        observe::follow(&lab.runtime, out, lab.end.child_token());
+        observe::follow(&lab);
         observe::room(&lab);
         let (orders, taken) = mpsc::unbounded_channel();
         drive::count(&lab);

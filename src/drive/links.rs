@@ -40,7 +40,13 @@ impl Link {
     }
 
     pub(super) fn dial(&self, address: Dialled) {
-        self.dial.send_replace(Some(address));
+        self.dial.send_if_modified(|told| told.replace(address.clone()) != Some(address));
+    }
+
+    fn hang_up(&self) {
+        if self.dial.borrow().is_some() {
+            self.dial(Dialled::Nowhere);
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -147,13 +153,27 @@ pub async fn dial<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) -> Result<
     if !lab.relays().keys().any(|(_, to)| to.node() == Some(upstream)) {
         return Ok(());
     }
+    let _in_turn = lab.dialling.lock().await;
     let address = lab.runtime.peer_address(upstream).await?;
+    towards(lab, upstream, |relay| relay.dial(address.clone()));
+    Ok(())
+}
+
+/// A node has ended: the relays towards it dial nobody until it is started, because an engine gives its address to the next
+/// container that starts. One that was started meanwhile is there.
+pub async fn hang_up<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) {
+    let _in_turn = lab.dialling.lock().await;
+    if lab.runtime.peer_address(upstream).await.is_err() {
+        towards(lab, upstream, Link::hang_up);
+    }
+}
+
+fn towards<R: Runtime>(lab: &Lab<R>, upstream: &NodeName, act: impl Fn(&Link)) {
     for ((_, to), relay) in lab.relays().iter() {
         if to.node() == Some(upstream) {
-            relay.dial(address.clone());
+            act(relay);
         }
     }
-    Ok(())
 }
 
 /// These faults and no others are in force from now on; what a later act told already stays.

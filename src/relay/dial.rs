@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
@@ -25,6 +26,8 @@ pub enum Dialled {
     Tcp(SocketAddr),
     /// At a socket file of this machine.
     File(PathBuf),
+    /// Nowhere: it is down, and another may have its address by now.
+    Nowhere,
 }
 
 impl From<SocketAddr> for Dialled {
@@ -37,14 +40,29 @@ impl From<SocketAddr> for Dialled {
 pub(super) type Far = Either<TcpStream, UnixStream>;
 
 impl Dialled {
-    pub(super) async fn connect(&self) -> io::Result<Far> {
+    async fn connect(&self) -> io::Result<Far> {
         let connected = timeout(DIAL_LIMIT, async {
             match self {
                 Self::Tcp(address) => tcp(*address).await.map(Far::Left),
                 Self::File(path) => UnixStream::connect(path).await.map(Far::Right),
+                Self::Nowhere => Err(io::ErrorKind::ConnectionRefused.into()),
             }
         });
         connected.await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+}
+
+/// The connection to where the upstream is told to be, once it is told; None when nobody will tell any more. An attempt ends when
+/// something else is told: what an engine's bridge couldn't deliver yet goes to whoever has the address next.
+pub(super) async fn reach(upstream: &mut watch::Receiver<Option<Dialled>>) -> io::Result<Option<Far>> {
+    loop {
+        let told = upstream.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        let Some(there) = told else { return Ok(None) };
+        tokio::select! {
+            biased;
+            told = upstream.changed() => if told.is_err() { return Ok(None) },
+            far = there.connect() => return far.map(Some),
+        }
     }
 }
 
