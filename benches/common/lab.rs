@@ -42,7 +42,7 @@ pub async fn drive<R: Runtime>(runtime: R, key: &TemplateKey, topology: &Topolog
         }
         (ended, streaming, inbox)
     });
-    replab::observe::follow(&lab.runtime, lab.out.clone(), lab.end.child_token());
+    replab::observe::follow(&lab);
     drive::run(Arc::clone(&lab), OpId(1), Act::BringUp(topology.clone())).await;
     let whole = ms(began);
     let (ended, streaming, mut inbox) = ending.await?;

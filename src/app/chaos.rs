@@ -367,14 +367,12 @@ impl<R: Runtime> Run<R> {
         let mut rest = (self.session.now(), self.model().ledger.counts().acked);
         loop {
             let still = last.elapsed().as_millis() as u64;
-            if let Some(command) = mend::next(self.model(), still)
-                && admit(self.model(), &command).is_ok()
-            {
-                self.mend_by(&command).await?;
+            let next = mend::next(self.model(), still).filter(|command| admit(self.model(), command).is_ok());
+            if let Some(command) = &next {
+                self.mend_by(command).await?;
                 last = Instant::now();
-                rest = (self.session.now(), self.model().ledger.counts().acked);
             }
-            if !self.model().ops.is_empty() {
+            if next.is_some() || !self.model().ops.is_empty() {
                 rest = (self.session.now(), self.model().ledger.counts().acked);
             }
             self.settle_mends();

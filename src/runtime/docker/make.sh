@@ -26,5 +26,7 @@ fi
 for folder in /replab/data/global /replab/data/base/*; do
   rm -f "$folder"/*_fsm "$folder"/*_vm "$folder"/pg_internal.init
 done
+# What making it has counted: a copy would read it, and take it away, at its first start.
+rm -f /replab/data/pg_stat/pgstat.stat
 rm -rf /replab/make /replab/data/postmaster.opts
 say "version $(postgres --version)"

@@ -110,7 +110,8 @@ pub fn name_of(place: &Path) -> Option<String> {
 }
 
 /// Takes away what a server makes anew as it needs it, a quarter of all files: where there is room (`_fsm`) and what everybody sees
-/// (`_vm`; without one it looks for itself: manual, "Free Space Map", "Visibility Map"), and what every start throws away.
+/// (`_vm`; without one it looks for itself: manual, "Free Space Map", "Visibility Map"), and what every start throws away: the
+/// relation cache, and what making it has counted.
 fn remove_hints(data: &Path) -> std::io::Result<()> {
     let databases =
         fs::read_dir(data.join("base"))?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
@@ -123,7 +124,10 @@ fn remove_hints(data: &Path) -> std::io::Result<()> {
             }
         }
     }
-    Ok(())
+    match fs::remove_file(data.join("pg_stat/pgstat.stat")) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn append_conf(path: &Path, lines: &str) -> std::io::Result<()> {
