@@ -13,7 +13,7 @@ use super::widgets::{self, spinner};
 use super::{figures, layout};
 use crate::model::cluster::{Role, Sample};
 use crate::model::handover::Timeline;
-use crate::model::links::Harm;
+use crate::model::links::{End, Harm};
 use crate::model::standing::{Link, Rung};
 use crate::model::{Model, Node, NodeName};
 
@@ -177,22 +177,32 @@ fn flow(model: &Model, node: &Node, rung: &Rung) -> Flow {
     }
 }
 
-/// What is wrong with a link, worst first, and else what its flow is called. One direction's fault has an arrow: down from
-/// the upstream, or up to it. Beside a cut the rest is told where there is room for all of it: it shows when the cut is healed.
+/// What is wrong with a link, and else what its flow is called.
 fn said(model: &Model, node: &Node, flow: Flow, room: usize) -> String {
     let Some(up) = &node.upstream else { return flow.word().to_owned() };
-    let (down, back) = (model.links.between(up, &node.name), model.links.between(&node.name, up));
+    let (up, own) = (End::Node(up.clone()), End::Node(node.name.clone()));
+    match wrong(model, &up, &own, room) {
+        none if none.is_empty() => flow.word().to_owned(),
+        told => told,
+    }
+}
+
+/// What is wrong between the clients and a node.
+fn clients_way(model: &Model, node: &Node, room: usize) -> String {
+    wrong(model, &End::Client, &End::Node(node.name.clone()), room)
+}
+
+/// What is wrong with a link, worst first. One direction's fault has an arrow: down from the upper end, or up to it. Beside a cut the
+/// rest is told where there is room for all of it: it shows when the cut is healed.
+fn wrong(model: &Model, up: &End, below: &End, room: usize) -> String {
+    let (down, back) = (model.links.lane(up, below), model.links.lane(below, up));
     let one = |harm: Harm, arrow: &str| format!("{}{arrow}", harm.word());
     let mut words: Vec<(Harm, String)> =
         down.harms().map(|h| (h, one(h, if back.has(h) { "" } else { "↓" }))).collect();
     words.extend(back.harms().filter(|h| !down.has(*h)).map(|h| (h, one(h, "↑"))));
     let text = words.iter().map(|(_, word)| word.as_str()).collect::<Vec<_>>().join(" + ");
     let cut = words.iter().any(|(harm, word)| *harm == Harm::Cut && word == "cut");
-    match text.as_str() {
-        "" => flow.word().to_owned(),
-        _ if cut && super::prose::width(&text) > room => "cut".to_owned(),
-        _ => text,
-    }
+    if cut && super::prose::width(&text) > room { "cut".to_owned() } else { text }
 }
 
 /// What is said of a node.

@@ -5,9 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::{Block, BorderType, Widget};
 
-use super::{Card, Flow, Tree, flow, said};
+use super::{Card, Flow, Tree, clients_way, flow, said};
 use crate::model::standing::Rung;
-use crate::model::{Model, Stamp};
+use crate::model::{Model, Node, Stamp};
 use crate::ui::prose;
 use crate::ui::view::View;
 use crate::ui::widgets::put;
@@ -67,6 +67,9 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, boxes: &[(usize,
     for (i, rect) in boxes {
         let node = &model.nodes[tree.branches[*i].node];
         let card = Card::of(model, node, rung_of(*i), &view.theme);
+        if tree.branches[*i].parent.is_none() {
+            clients(buf, area, *rect, children_apart(boxes, *i), node, model, view);
+        }
         draw_box(buf, *rect, node.name.as_str(), &card, selected == Some(&node.name), view);
     }
 }
@@ -89,6 +92,19 @@ fn draw_box(buf: &mut Buffer, rect: Rect, name: &str, card: &Card, selected: boo
     put(buf, inner, x, inner.y + 1, &card.lsn, value);
     put(buf, inner, at_right(&card.timeline), inner.y + 1, &card.timeline, theme.dim);
     put(buf, inner, x, inner.y + 2, &prose::clip(&card.note, room), if card.stale { theme.warn } else { value });
+}
+
+/// The arrow of the clients, who are drawn only where something is wrong with their way.
+fn clients(buf: &mut Buffer, area: Rect, rect: Rect, room: usize, node: &Node, model: &Model, view: &View) {
+    let room = room.saturating_sub(prose::width("▼ clients "));
+    let told = clients_way(model, node, room);
+    if told.is_empty() || rect.y <= area.y {
+        return;
+    }
+    let cut = told.starts_with("cut");
+    let (arrow, style) = if cut { ("╳", view.theme.bad) } else { ("▼", view.theme.warn) };
+    let text = format!("{arrow} clients {}", prose::clip(&told, room));
+    put(buf, area, middle(rect), rect.y - 1, &text, style);
 }
 
 /// The lines from one box to those that follow it.

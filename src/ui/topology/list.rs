@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Branch, Card, Flow, Tree, flow, said};
+use super::{Branch, Card, Flow, Tree, clients_way, flow, said};
 use crate::model::cluster::Role;
 use crate::model::standing::Rung;
 use crate::model::{Model, Node};
@@ -43,8 +43,13 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         // Its word stands with the note: what is wrong with the link goes first.
         let told = said(model, node, flow, 0);
         if told != flow.word() {
-            let gap = if card.note.is_empty() { "" } else { " · " };
-            card.note = format!("{told}{gap}{}", card.note);
+            card.note = before(&told, &card.note);
+        }
+        let clients = clients_way(model, node, 0);
+        if branch.parent.is_none() && !clients.is_empty() {
+            let alone = format!("clients {clients}");
+            let both = before(&alone, &card.note);
+            card.note = if prose::width(&both) + 3 <= usize::from(rect.width) { both } else { alone };
         }
         // Too narrow for the line of the timelines above: each primary says where its own began.
         if let Some(fork) = fork_of(model, node).filter(|_| rect.height > 1) {
@@ -64,6 +69,10 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         spans.extend(words(&card, node.name.as_str(), rect, view));
         widgets::lines(buf, rect, [Line::from(spans), second(tree, i, &card, view)]);
     }
+}
+
+fn before(first: &str, note: &str) -> String {
+    format!("{first}{}{note}", if note.is_empty() { "" } else { " · " })
 }
 
 /// Where the timeline that this primary began forked off.
