@@ -1514,6 +1514,10 @@ fn several_come_back_at_once() {
         let last = lab.last_words();
         assert!(last.starts_with(command) && last.contains(why), "{command}: {last}");
     }
+    // It runs for a while meanwhile, as the standby that it is to be.
+    lab.msg(Msg::Observed(Observation::Node(name("s2"), Look::State(NodeState::Running))));
+    lab.say("promote s2");
+    assert!(lab.last_words().contains("`rejoin s2` is under way"), "{}", lab.last_words());
     let before = lab.model.journal.written();
     lab.say("heal");
     let said: Vec<_> = lab.model.journal.since(before).map(|e| e.text.clone()).collect();
