@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use common::{Bench, Goal, Oops, Run, Spread, cpu, processes};
 use pgserver::{Lab, Server};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use replab::observe::Clock;
 use replab::pg::Control;
 use replab::workload::{WriterEvent, WriterPlan, Writers};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Ten looks a second.
@@ -142,12 +143,11 @@ async fn look(p: &Server) -> Run<f64> {
 }
 
 async fn keep_looking(control: Control, stop: CancellationToken, looks: Arc<AtomicU64>) {
-    let mut clock = interval(EVERY);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut clock = Clock::every(EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = clock.tick() => {}
+            () = clock.tick() => {}
         }
         if control.sample().await.is_ok() {
             looks.fetch_add(1, Ordering::Relaxed);

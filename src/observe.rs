@@ -1,14 +1,17 @@
 //! Watching: one sampler per node, on the lab's own connection, and the runtime's events. What is seen becomes messages;
 //! a failed look is one too. Knows nothing of what it means.
 
+mod clock;
 pub mod probe;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+pub use clock::Clock;
 
 use crate::drive::{self, Lab};
 use crate::model::NodeName;
@@ -32,12 +35,11 @@ const ROOM_LIMIT: Duration = Duration::from_secs(5);
 /// Watches a node until it is told to stop.
 pub fn watch(node: NodeName, control: Control, out: mpsc::Sender<Msg>, stop: CancellationToken) {
     tokio::spawn(async move {
-        let mut clock = interval(EVERY);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut clock = Clock::every(EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = clock.tick() => {}
+                () = clock.tick() => {}
             }
             let look = tokio::select! {
                 () = stop.cancelled() => return,
@@ -110,13 +112,12 @@ fn observation(event: RuntimeEvent) -> Observation {
 /// Beats on `control` until told to stop. A beat that fails is a silent heart: the samples say why.
 pub fn beat(control: Control, stop: CancellationToken) {
     tokio::spawn(async move {
-        let mut clock = interval(BEAT);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut clock = Clock::every(BEAT);
         let mut count = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = clock.tick() => {}
+                () = clock.tick() => {}
             }
             count += 1;
             if let Err(why) = control.beat(count).await {

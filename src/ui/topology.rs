@@ -181,10 +181,8 @@ fn flow(model: &Model, node: &Node, rung: &Rung) -> Flow {
 fn said(model: &Model, node: &Node, flow: Flow, room: usize) -> String {
     let Some(up) = &node.upstream else { return flow.word().to_owned() };
     let (up, own) = (End::Node(up.clone()), End::Node(node.name.clone()));
-    match wrong(model, &up, &own, room) {
-        none if none.is_empty() => flow.word().to_owned(),
-        told => told,
-    }
+    let told = wrong(model, &up, &own, room);
+    if told.is_empty() { flow.word().to_owned() } else { told }
 }
 
 /// What is wrong between the clients and a node.
