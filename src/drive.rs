@@ -34,7 +34,7 @@ pub use bring_up::close;
 pub use consoles::close_all as close_sql;
 pub use failover::probe_all;
 pub use keep::keep;
-pub use links::{count, hang_up};
+pub use links::{count, dial_again};
 pub use steps::Steps;
 
 /// More clients than a writer can ever have had.

@@ -78,7 +78,7 @@ pub fn room<R: Runtime>(lab: &Arc<Lab<R>>) {
     });
 }
 
-/// Turns the runtime's events into messages until the lab ends. What has ended is dialled no more.
+/// Turns the runtime's events into messages until the lab ends. Links learn where a node is, and that it is down.
 pub fn follow<R: Runtime>(lab: &Arc<Lab<R>>) {
     let Some(mut events) = lab.runtime.events() else { return };
     let lab = Arc::clone(lab);
@@ -89,9 +89,9 @@ pub fn follow<R: Runtime>(lab: &Arc<Lab<R>>) {
                 event = events.recv() => event,
             };
             let Some(event) = event else { return };
-            if let RuntimeEvent::State(node, NodeState::Exited(_)) = &event {
+            if let RuntimeEvent::State(node, NodeState::Exited(_) | NodeState::Running) = &event {
                 let (lab, node) = (Arc::clone(&lab), node.clone());
-                tokio::spawn(async move { drive::hang_up(&lab, &node).await });
+                tokio::spawn(async move { drive::dial_again(&lab, &node).await });
             }
             if lab.out.send(Msg::Observed(observation(event))).await.is_err() {
                 return;

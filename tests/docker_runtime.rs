@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, RemoveContainerOptions,
-    WaitContainerOptions,
+    CommitContainerOptionsBuilder, CreateContainerOptions, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
+    RemoveContainerOptions, WaitContainerOptions,
 };
 use common::images::ground_or_skip;
 use common::way::Way;
@@ -408,6 +408,9 @@ async fn a_server_is_worked_on_without_a_start_of_its_container() {
         lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
         lab.until_state(&p, NodeState::Exited(Some(0))).await;
         assert!(!lab.runtime.is_up(&p).await.expect("a look"));
+        // Asked to stop once more, it isn't let go of.
+        let again = KillContainerOptionsBuilder::new().signal("INT").build();
+        lab.bare.kill_container(&lab.container(&p), Some(again)).await.expect("signalled");
         assert!(job(&lab, &p, "pg_controldata", &["{data}"]).await.contains("shut down"));
         let file = |name: &str, text: &str| NodeFile { place: Place::Private(name.into()), text: text.into() };
         let seen = [

@@ -510,6 +510,7 @@ async fn reset_brings_back_the_first_state<R: Runtime>(mut stage: Stage<R>) {
     }
     stage.command("promote s1").await;
     let spoiled = stage.command("reset").await;
+    let first = stage.model().bring_up_ms.unwrap();
     let said = stage.journal();
     assert!(said.contains("back in its first state after"), "{said}");
     assert!(!said.contains("went down by itself"), "{said}");
@@ -530,8 +531,9 @@ async fn reset_brings_back_the_first_state<R: Runtime>(mut stage: Stage<R>) {
     assert_eq!(stage.model().verification.clone().unwrap().verdict.word(), "sound");
     // Everything goes and comes again: no more than what taking it up costs, as often. The machine's own pace is in both.
     let again = stage.command("reset").await;
-    let up = Duration::from_millis(stage.model().bring_up_ms.unwrap());
-    println!("reset took {spoiled:?}, and {again:?} with nothing broken; {up:?} of that to come up again");
-    assert!(spoiled.min(again) < up * 3, "reset took {spoiled:?}, and {again:?} again; coming up {up:?}");
+    let up = stage.model().bring_up_ms.unwrap();
+    println!("reset took {spoiled:?}, and {again:?} with nothing broken; {first} and {up} ms of that to come up again");
+    let close = [(spoiled, first), (again, up)].iter().any(|(took, up)| *took < Duration::from_millis(up * 3));
+    assert!(close, "reset took {spoiled:?}, and {again:?} again; coming up {first} and {up} ms");
     stage.close().await;
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use common::firewall::Firewall;
 use common::stage::{DEADLINE, Stage, name};
 use replab::model::Model;
+use replab::model::cluster::NodeState;
 use replab::model::command::Rate;
 use replab::model::condition::{Condition, Value};
 use replab::model::links::{End, Traffic};
@@ -253,6 +254,22 @@ async fn what_is_down_is_reached_by_nobody<R: Runtime>(mut stage: Stage<R>) {
     }
     assert_eq!(stage.psql("s1", "SELECT count(*) FROM pg_stat_replication").await, "0");
     stage.command("start p").await;
+    stage.until_psql("p", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "2").await;
+    stage.close().await;
+}
+
+/// Containers that somebody else starts have each other's addresses then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_started_from_outside_is_reached_where_it_is() {
+    let Some(mut stage) = Stage::in_docker(17, Topology::primary_with(2), WriterPlan::default()).await else { return };
+    let engine = common::house::bare().await.expect("an engine");
+    let lab = stage.model().lab.clone();
+    stage.command("stop s1").await;
+    stage.command("kill p").await;
+    for node in ["s1", "p"] {
+        engine.start_container(&format!("replab-{lab}-{node}"), None).await.expect("started");
+        stage.until_so("its state", |m| m.node(&name(node)).is_some_and(|n| n.state == NodeState::Running)).await;
+    }
     stage.until_psql("p", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "2").await;
     stage.close().await;
 }

@@ -56,6 +56,7 @@ fn any_lane(random: &mut fastrand::Rng) -> Lane {
     Lane { cut: random.u8(..) < 80, refuse: false, slow, rate }
 }
 
+const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(150);
 
 /// Whether this byte comes, and no other.
@@ -163,7 +164,14 @@ async fn an_attempt_ends_when_the_upstream_is_told_to_be_elsewhere() {
     assert!(timeout(QUIET, near.read_u8()).await.is_err(), "it is under way");
     let listener = TcpListener::bind(ANY).await.unwrap();
     tell.send_replace(Some(listener.local_addr().unwrap().into()));
-    listener.accept().await.unwrap().0.write_u8(7).await.unwrap();
+    let reached = timeout(PATIENCE, listener.accept()).await;
+    reached
+        .expect("the new address is dialled, within the second that an attempt may take")
+        .unwrap()
+        .0
+        .write_u8(7)
+        .await
+        .unwrap();
     assert!(comes(&mut near, 7).await);
     drop((full, room));
 }

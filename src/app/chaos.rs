@@ -324,7 +324,7 @@ impl<R: Runtime> Run<R> {
             (done.outcome, done.why) = ("refused".to_owned(), Some(why));
             return Ok((done, Vec::new()));
         }
-        if self.model().ops.is_empty() {
+        if self.mending.is_empty() {
             self.diary.paused(self.idle_since.elapsed().as_millis() as u64);
             self.diary.commanded(command);
         } else {

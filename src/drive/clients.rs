@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::links::{Link, Pair, in_words};
-use super::{Failure, Lab, Steps};
+use super::{Failure, Lab, Steps, links};
 use crate::model::NodeName;
 use crate::model::links::{End, Links};
 use crate::model::msg::WriterPlan;
@@ -110,6 +110,10 @@ impl<R: Runtime> Lab<R> {
         let links: Links = self.faults();
         link.obey(pair, &links);
         self.relays().insert(pair.clone(), link);
+        // It may have been started or have ended meanwhile.
+        if links::dial(self, node).await.is_err() {
+            links::dial_again(self, node).await;
+        }
         steps.note(format!("relay client to {node}: {}", in_words(pair, &links)));
         Ok(())
     }

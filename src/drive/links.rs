@@ -43,9 +43,10 @@ impl Link {
         self.dial.send_if_modified(|told| told.replace(address.clone()) != Some(address));
     }
 
-    fn hang_up(&self) {
+    /// The same where it has been told before: until then nobody is let through.
+    fn dial_again(&self, address: Dialled) {
         if self.dial.borrow().is_some() {
-            self.dial(Dialled::Nowhere);
+            self.dial(address);
         }
     }
 
@@ -149,7 +150,7 @@ pub fn direct<R: Runtime>(lab: &Lab<R>) -> Option<String> {
 }
 
 /// A node was started: the relays towards it dial where it is now.
-pub async fn dial<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) -> Result<(), Failure> {
+pub async fn dial<R: Runtime>(lab: &Lab<R>, upstream: &NodeName) -> Result<(), Failure> {
     if !lab.relays().keys().any(|(_, to)| to.node() == Some(upstream)) {
         return Ok(());
     }
@@ -159,13 +160,17 @@ pub async fn dial<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) -> Result<
     Ok(())
 }
 
-/// A node has ended: the relays towards it dial nobody until it is started, because an engine gives its address to the next
-/// container that starts. One that was started meanwhile is there.
-pub async fn hang_up<R: Runtime>(lab: &Arc<Lab<R>>, upstream: &NodeName) {
+/// A node has ended or was started, by whomever: relays that have dialled it dial where it is now. One that is down is dialled by nobody,
+/// because an engine gives its address to the next container that starts.
+pub async fn dial_again<R: Runtime>(lab: &Lab<R>, upstream: &NodeName) {
     let _in_turn = lab.dialling.lock().await;
-    if lab.runtime.peer_address(upstream).await.is_err() {
-        towards(lab, upstream, Link::hang_up);
-    }
+    let there = match lab.runtime.peer_address(upstream).await {
+        Ok(address) => address,
+        // Nothing is known of it: the engine is away, and where its nodes go on, so do the links.
+        Err(_) if lab.runtime.is_up(upstream).await.is_err() => return,
+        Err(_) => Dialled::Nowhere,
+    };
+    towards(lab, upstream, |relay| relay.dial_again(there.clone()));
 }
 
 fn towards<R: Runtime>(lab: &Lab<R>, upstream: &NodeName, act: impl Fn(&Link)) {

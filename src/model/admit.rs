@@ -136,6 +136,7 @@ fn frozen(model: &Model, name: &NodeName) -> Verdict {
 fn promotable(model: &Model, name: &NodeName) -> Verdict {
     running(model, name)?;
     model.return_of(name).map_or(Ok(()), |already| Err(format!("`{already}` is under way")))?;
+    handover::nobody_comes_back(model)?;
     match exists(model, name)?.role() {
         Some(Role::Primary) => Err(format!("{name} is a primary already")),
         Some(Role::Standby) => Ok(()),

@@ -170,6 +170,13 @@ impl DockerRuntime {
         self.nodes.held(node).filter(|held| held.is_idle())
     }
 
+    /// The next start of a container that was to be held is one like others, also where its first process never came to take notice.
+    async fn no_more_held(&self, here: &Node, what: &str) -> Result<()> {
+        let mut pack = Pack::new(self.ground(what)?.prepared.account);
+        pack.held(false)?;
+        pack.upload(&self.engine.docker, &here.id, what).await
+    }
+
     async fn tell_running(&self, node: &NodeName) {
         // Nobody listens any more: the lab is ending.
         let _ = self.tell.send(RuntimeEvent::State(node.clone(), NodeState::Running)).await;
@@ -360,7 +367,7 @@ impl Runtime for DockerRuntime {
         let mut pack = Pack::new(ground.prepared.account);
         pack.node_files(files)?;
         if held.is_none() {
-            pack.held()?;
+            pack.held(true)?;
         }
         pack.upload(docker, &here.id, &what).await?;
         if let Some(held) = held {
@@ -368,8 +375,13 @@ impl Runtime for DockerRuntime {
             self.tell_running(node).await;
             return Ok(());
         }
-        let held = Held::start(docker, &here.id, node, self.tell.clone()).await;
-        self.nodes.hold(node.clone(), held.map_err(|err| failure::engine(&what, &err))?);
+        match Held::start(docker, &here.id, node, self.tell.clone()).await {
+            Ok(held) => self.nodes.hold(node.clone(), held),
+            Err(err) => {
+                self.no_more_held(&here, &what).await?;
+                return Err(failure::engine(&what, &err));
+            }
+        }
         Ok(())
     }
 
@@ -397,8 +409,10 @@ impl Runtime for DockerRuntime {
     async fn kill(&self, node: &NodeName) -> Result<()> {
         let what = format!("kill {node}");
         let here = self.node(node, &what)?;
+        let was_held = self.nodes.held(node).is_some();
         self.nodes.let_go(node);
-        node::kill(&self.engine.docker, &here.id, KILL_LIMIT, &what).await
+        node::kill(&self.engine.docker, &here.id, KILL_LIMIT, &what).await?;
+        if was_held { self.no_more_held(&here, &what).await } else { Ok(()) }
     }
 
     async fn freeze(&self, node: &NodeName) -> Result<()> {
@@ -445,6 +459,9 @@ impl Runtime for DockerRuntime {
     async fn peer_address(&self, node: &NodeName) -> Result<Dialled> {
         let what = format!("find {node}'s address");
         let (network, here) = (self.ground(&what)?.network.await?, self.node(node, &what)?);
+        if self.nodes.runs_job(&here.id) {
+            return Err(plain(what, "a program runs in its place"));
+        }
         if !network.shared {
             return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, here.port)).into());
         }

@@ -13,7 +13,13 @@ fn streams(model: &Model, node: &Node) -> bool {
 
 /// Nothing else may move the primary at the same time, nor come back to it.
 fn nothing_else(model: &Model) -> Verdict {
-    none_under_way(model, |c| moves_the_primary(c) || matches!(c, Command::Rejoin { .. }))
+    none_under_way(model, moves_the_primary)?;
+    nobody_comes_back(model)
+}
+
+/// Who comes back needs the primary that it comes back to.
+pub(super) fn nobody_comes_back(model: &Model) -> Verdict {
+    none_under_way(model, |c| matches!(c, Command::Rejoin { .. }))
 }
 
 fn moves_the_primary(command: &Command) -> bool {

@@ -21,7 +21,7 @@ pub(super) const DATA: &str = "/replab/data";
 pub(super) const PRIVATE: &str = "/replab/private";
 /// Is there when a node's first files are: see `node.sh`.
 const LAID: &str = "/replab/laid";
-/// Is there when a container that is started is to be held: see `node.sh`.
+/// Isn't empty when a container that is started is to be held: see `node.sh`.
 const HELD: &str = "/replab/held";
 /// A longer file isn't read.
 const READ_BYTES: usize = 16 * 1024 * 1024;
@@ -106,9 +106,9 @@ impl Pack {
         self.file(LAID, 0o600, "")
     }
 
-    /// Says that the container is to be held when it is started.
-    pub(super) fn held(&mut self) -> Result<()> {
-        self.file(HELD, 0o600, "")
+    /// Says whether the container is to be held when it is started.
+    pub(super) fn held(&mut self, held: bool) -> Result<()> {
+        self.file(HELD, 0o600, if held { "held" } else { "" })
     }
 
     fn entry(&mut self, path: &str, mode: u32, kind: tar::EntryType, bytes: &[u8]) -> Result<()> {

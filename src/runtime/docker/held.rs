@@ -76,6 +76,11 @@ impl Held {
         matches!(*self.phase.borrow(), Phase::Idle(_))
     }
 
+    /// Whether its server runs.
+    pub(super) fn serves(&self) -> bool {
+        *self.phase.borrow() == Phase::Serves
+    }
+
     /// Whether the container went down by itself.
     pub(super) fn is_gone(&self) -> bool {
         *self.phase.borrow() == Phase::Gone
@@ -105,7 +110,7 @@ impl Held {
 
     /// Starts the server for good: it takes the first process's place.
     pub(super) async fn let_go(&self, what: &str) -> Result<()> {
-        self.tell("exec postgres \"$@\" </dev/null\n", what).await
+        self.tell("trap - INT\nexec postgres \"$@\" </dev/null\n", what).await
     }
 
     async fn tell(&self, script: &str, what: &str) -> Result<()> {

@@ -8,6 +8,7 @@ set -- -D /replab/data -c listen_addresses='*' -c port=5432 -c unix_socket_direc
 # Held: the server will be stopped, worked on and started again soon, and a container's start costs more than all of that. What is to be
 # done comes by standard input. Nothing is served when it breaks off: whoever held it may have been half-way.
 serve() {
+  trap '[ -z "$server" ] || kill -INT "$server"' INT
   postgres "$@" </dev/null &
   server=$!
   # A signal ends the waiting, and not the server.
@@ -17,13 +18,14 @@ serve() {
     kill -0 "$server" 2>/dev/null || break
   done
   server=
+  # One that comes too late would end the reading of what is to be done.
+  trap '' INT
   echo "ended $code"
 }
-if [ -e /replab/held ]; then
+if [ -s /replab/held ]; then
   rm -f /replab/held /replab/data/postmaster.pid || exit 126
   umask 077
   server=
-  trap '[ -z "$server" ] || kill -INT "$server"' INT
   serve "$@"
   while :; do
     told=

@@ -147,6 +147,11 @@ impl Nodes {
         Quiet(ended)
     }
 
+    /// Whether a job runs in this container, and no server.
+    pub(super) fn runs_job(&self, id: &str) -> bool {
+        self.inner().jobs.contains_key(id)
+    }
+
     /// The job couldn't begin.
     pub(super) fn forget_job(&self, id: &str) {
         self.inner().jobs.remove(id);

@@ -138,7 +138,9 @@ impl Watch {
         let listed = timeout(LIST_LIMIT, self.docker.list_containers(Some(options))).await;
         let listed = listed.map_err(|_| "the engine doesn't list its containers in time".to_owned())?;
         let listed = listed.map_err(|err| failure::reason(&err))?;
-        let known = listed.into_iter().filter_map(read_summary);
+        // A container that stays up while its server is worked on says nothing of the server.
+        let worked_on = |name: &NodeName| self.nodes.held(name).is_some_and(|held| !held.serves());
+        let known = listed.into_iter().filter_map(read_summary).filter(|(name, ..)| !worked_on(name));
         Ok(known.filter(|(name, id, _)| self.nodes.hear(name, id, "look") == Heard::Tell).collect())
     }
 

@@ -21,7 +21,7 @@ use super::{Failed, Ground, blocking, failed, tree};
 use crate::runtime::{Progress, Result, RuntimeError, Template, owner};
 
 /// Goes up when the way of making changes.
-const EDITION: u32 = 2;
+const EDITION: u32 = 3;
 /// Each step of the making.
 const LIMIT: Duration = Duration::from_mins(2);
 /// How long killed processes may take to go.
@@ -78,8 +78,8 @@ pub async fn prepare(ground: &Ground, template: &Template, progress: &Progress) 
     let tell = |step: &str| drop(progress.send(format!("making the template: {step}")));
     tell("initdb");
     making.initdb(&recipe).await?;
-    // From 18 on processes of their own read and write: three by default, in each of many small servers.
-    let few = if ground.programs.major() < 18 { "" } else { "io_workers = 1\n" };
+    // In 18 processes of their own read and write: three by default, in each of many small servers. What a newer one calls it isn't known.
+    let few = if ground.programs.major() == 18 { "io_workers = 1\n" } else { "" };
     let conf = format!("{few}{}", recipe.conf);
     append_conf(&making.data.join("postgresql.conf"), &conf).failed("write the template's postgresql.conf")?;
     if !recipe.sql.trim().is_empty() {
