@@ -60,7 +60,7 @@ pub(super) async fn reach(upstream: &mut watch::Receiver<Option<Dialled>>) -> io
         let Some(there) = told else { return Ok(None) };
         tokio::select! {
             biased;
-            told = upstream.changed() => if told.is_err() { return Ok(None) },
+            Ok(()) = upstream.changed() => {}
             far = there.connect() => return far.map(Some),
         }
     }
