@@ -170,11 +170,19 @@ impl DockerRuntime {
         self.nodes.held(node).filter(|held| held.is_idle())
     }
 
-    /// The next start of a container that was to be held is one like others, also where its first process never came to take notice.
-    async fn no_more_held(&self, here: &Node, what: &str) -> Result<()> {
+    /// A start of a container that was to be held and isn't is one like others, also where its first process was killed before it took
+    /// notice.
+    async fn no_more_held(&self, node: &NodeName, here: &Node, what: &str) -> Result<()> {
+        if !self.nodes.untell_to_hold(node) {
+            return Ok(());
+        }
         let mut pack = Pack::new(self.ground(what)?.prepared.account);
         pack.held(false)?;
-        pack.upload(&self.engine.docker, &here.id, what).await
+        let laid = pack.upload(&self.engine.docker, &here.id, what).await;
+        if laid.is_err() {
+            self.nodes.tell_to_hold(node);
+        }
+        laid
     }
 
     async fn tell_running(&self, node: &NodeName) {
@@ -321,10 +329,11 @@ impl Runtime for DockerRuntime {
             id: &here.id,
             account: ground.prepared.account,
         };
-        match self.held_idle(node) {
-            Some(held) => job::run_held(&place, &held, job).await,
-            None => job::run(&place, job).await,
+        if let Some(held) = self.held_idle(node) {
+            return job::run_held(&place, &held, job).await;
         }
+        self.no_more_held(node, &here, &what).await?;
+        job::run(&place, job).await
     }
 
     async fn empty(&self, node: &NodeName) -> Result<()> {
@@ -340,10 +349,12 @@ impl Runtime for DockerRuntime {
         if let Some(held) = self.held_idle(node) {
             let gone = held.let_go(&what).await;
             self.nodes.let_go(node);
+            self.nodes.untell_to_hold(node);
             gone?;
             self.tell_running(node).await;
             return Ok(());
         }
+        self.no_more_held(node, &here, &what).await?;
         let files = self.nodes.take_files(node);
         let started = match &files {
             Some(files) => self.first_start(node, files, &what).await,
@@ -368,6 +379,7 @@ impl Runtime for DockerRuntime {
         pack.node_files(files)?;
         if held.is_none() {
             pack.held(true)?;
+            self.nodes.tell_to_hold(node);
         }
         pack.upload(docker, &here.id, &what).await?;
         if let Some(held) = held {
@@ -375,13 +387,8 @@ impl Runtime for DockerRuntime {
             self.tell_running(node).await;
             return Ok(());
         }
-        match Held::start(docker, &here.id, node, self.tell.clone()).await {
-            Ok(held) => self.nodes.hold(node.clone(), held),
-            Err(err) => {
-                self.no_more_held(&here, &what).await?;
-                return Err(failure::engine(&what, &err));
-            }
-        }
+        let held = Held::start(docker, &here.id, node, self.tell.clone()).await;
+        self.nodes.hold(node.clone(), held.map_err(|err| failure::engine(&what, &err))?);
         Ok(())
     }
 
@@ -409,10 +416,8 @@ impl Runtime for DockerRuntime {
     async fn kill(&self, node: &NodeName) -> Result<()> {
         let what = format!("kill {node}");
         let here = self.node(node, &what)?;
-        let was_held = self.nodes.held(node).is_some();
         self.nodes.let_go(node);
-        node::kill(&self.engine.docker, &here.id, KILL_LIMIT, &what).await?;
-        if was_held { self.no_more_held(&here, &what).await } else { Ok(()) }
+        node::kill(&self.engine.docker, &here.id, KILL_LIMIT, &what).await
     }
 
     async fn freeze(&self, node: &NodeName) -> Result<()> {

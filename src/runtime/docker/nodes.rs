@@ -31,6 +31,8 @@ struct Inner {
     first_files: HashMap<NodeName, Vec<NodeFile>>,
     /// Nodes whose containers are held.
     held: HashMap<NodeName, Arc<Held>>,
+    /// Nodes whose containers were told to be held, and may not have taken notice yet.
+    told_to_hold: HashSet<NodeName>,
     /// Containers that run a job, with whom to tell when it has ended. A job whose verb was given up stays here until the
     /// engine tells its end.
     jobs: HashMap<String, oneshot::Sender<()>>,
@@ -114,10 +116,21 @@ impl Nodes {
         self.inner().held.remove(name);
     }
 
+    /// Its container is told to be held when it is started.
+    pub(super) fn tell_to_hold(&self, name: &NodeName) {
+        self.inner().told_to_hold.insert(name.clone());
+    }
+
+    /// Its container isn't told any more; whether it may have been till now.
+    pub(super) fn untell_to_hold(&self, name: &NodeName) -> bool {
+        self.inner().told_to_hold.remove(name)
+    }
+
     /// Forgets a node.
     pub(super) fn remove(&self, name: &NodeName) -> Option<Node> {
         let mut inner = self.inner();
         inner.held.remove(name);
+        inner.told_to_hold.remove(name);
         inner.first_files.remove(name);
         let node = inner.nodes.remove(name)?;
         inner.ports.remove(&node.port);
@@ -129,6 +142,7 @@ impl Nodes {
         let mut inner = self.inner();
         inner.nodes.clear();
         inner.held.clear();
+        inner.told_to_hold.clear();
         inner.ports.clear();
         inner.first_files.clear();
     }
