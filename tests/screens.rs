@@ -115,6 +115,10 @@ fn faults() {
     both("slots", &models::slots(), &on_slots);
     assert_snapshot!("zoom_Slots", picture(&models::slots(), &View { zoom: true, ..on_slots }, (100, 30)));
     both("split_brain", &models::split_brain(), &view());
+    assert!(picture(&models::split_brain(), &view(), (80, 24)).contains("SPLIT BRAIN: s1 and p accept writes"));
+    both("waiting_election", &models::waiting_election(), &view());
+    let waits = picture(&models::waiting_election(), &view(), (80, 24));
+    assert!(waits.contains("the election waits for s2") && waits.contains("heartbeat off"), "{waits}");
     for (cut_off, words) in
         [(false, "p is silent: failover in 1.5 s"), (true, "p has lost every standby: failover in 1.5 s")]
     {

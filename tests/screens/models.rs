@@ -4,8 +4,8 @@ use replab::model::cluster::{
     LogLine, NodeSettings, NodeState, ReceiverRow, Role, Sample, SenderRow, SlotRow, WaitingCommit,
 };
 use replab::model::command::{Command, Rate};
-use replab::model::detector::{AutoFailover, Probe};
-use replab::model::handover::Timeline;
+use replab::model::detector::{AutoFailover, Cause, Probe};
+use replab::model::handover::{Handover, Kind, Timeline};
 use replab::model::history::{History, Point};
 use replab::model::journal::{Entry, Tone, Who};
 use replab::model::ledger::{Ack, IdRange, Ledger};
@@ -279,6 +279,27 @@ pub fn frozen() -> Model {
 }
 
 /// p was killed under load.
+/// p is dead, and who has what was acknowledged isn't known without s2. The lab's heart doesn't beat.
+pub fn waiting_election() -> Model {
+    let mut model = killed();
+    model.heartbeat = false;
+    model.detector.auto = Some(AutoFailover::default());
+    let (id, kind) = (OpId(8), Kind::Failover(Cause::Refused));
+    let mut handover = Handover::new(id, kind, Some(name("p")), at(190.0), true);
+    (handover.detected, handover.waits_for) = (Some(at(190.1)), vec!["s2".to_owned()]);
+    model.handovers.push(handover);
+    let failover = Op {
+        command: Some(Command::Failover { allow_loss: false }),
+        origin: Origin::Lab,
+        since: at(190.1),
+        books: None,
+        unsafe_election: None,
+        targets: Vec::new(),
+    };
+    model.ops.insert(id, failover);
+    model
+}
+
 pub fn killed() -> Model {
     let mut model = loaded();
     model.nodes[0].state = NodeState::Exited(Some(137));
@@ -607,6 +628,7 @@ pub fn split_brain() -> Model {
         p.unreachable = None;
         p.seen = Some(model.now);
     }
+    model.system_identifier = model.nodes.iter().find_map(|n| n.sample.as_ref()).map(|s| s.system_identifier);
     model
 }
 
