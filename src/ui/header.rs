@@ -155,6 +155,8 @@ fn faults(model: &Model, view: &View, room: usize) -> Vec<Span<'static>> {
     }
     let mut spans = Vec::new();
     let mut used = 0;
+    // A second primary has a badge of its own.
+    let faults: Vec<&Fault> = faults.iter().filter(|fault| !matches!(fault, Fault::Rival(_))).collect();
     for (i, fault) in faults.iter().enumerate() {
         let style = match fault {
             Fault::Link(LinkFault { harm: Harm::Slow(_) | Harm::Throttle(_), .. })
