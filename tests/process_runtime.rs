@@ -98,13 +98,16 @@ fn progress() -> (Progress, mpsc::UnboundedReceiver<String>) {
 }
 
 async fn lab_owned_by(owner: Owner) -> Option<Lab> {
-    let programs = programs()?;
+    Some(lab_of(owner, programs()?).await)
+}
+
+async fn lab_of(owner: Owner, programs: Programs) -> Lab {
     let folder = folder();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replab-templates");
     let dirs = Dirs { cache, state: folder.path().join("state") };
     let runtime = ProcessRuntime::new(owner, &dirs, programs).expect("a runtime");
     runtime.prepare(&template(), &progress().0).await.expect("a template");
-    Some(Lab { runtime, dirs, _folder: folder })
+    Lab { runtime, dirs, _folder: folder }
 }
 
 async fn lab() -> Option<Lab> {
@@ -336,6 +339,52 @@ async fn an_end_that_nobody_asked_for_is_noticed_and_explained() {
         }
     }
     assert_eq!(states, [NodeState::Running, NodeState::Exited(Some(1))]);
+    lab.all_gone().await;
+}
+
+/// Between a look at the port and the server's own binding another program may take it. Here a `postgres` sees to that, once.
+#[tokio::test]
+async fn a_port_that_is_taken_while_the_server_starts_gives_way_to_another() {
+    let Some(real) = programs() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open");
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).expect("made");
+    for program in fs::read_dir(real.folder()).expect("programs").flatten() {
+        if program.file_name() != "postgres" {
+            std::os::unix::fs::symlink(program.path(), bin.join(program.file_name())).expect("linked");
+        }
+    }
+    let [real, told, taken] = [real.path("postgres"), folder.path().join("told"), folder.path().join("taken")];
+    let [real, told, taken] = [real, told, taken].map(|path| path.display().to_string());
+    let script = format!(
+        "#!/bin/sh\nif [ -e {told} ]; then\n  echo \"$@\" >{told}.args\n  mv {told} {told}.used\n  \
+         while [ ! -e {taken} ]; do sleep 0.01; done\nfi\nexec {real} \"$@\"\n"
+    );
+    fs::write(bin.join("postgres"), script).expect("written");
+    fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).expect("a program");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("open");
+    let lab = lab_of(owner::current(owner::new_lab_id()), Programs::find(Some(&bin), None).expect("programs")).await;
+    let node = name("n1");
+    let mut events = lab.runtime.events().expect("the stream");
+    lab.create(&node).await;
+    let first = lab.address(&node).await;
+    fs::write(&told, "").expect("told");
+    let takes = async {
+        while !Path::new(&format!("{told}.used")).exists() {
+            sleep(POLL).await;
+        }
+        let thief = std::net::TcpListener::bind(first).expect("free till now");
+        fs::write(&taken, "").expect("taken");
+        thief
+    };
+    let (started, _thief) = tokio::join!(lab.runtime.start(&node), takes);
+    started.expect("started");
+    let second = lab.address(&node).await;
+    assert_ne!(first, second);
+    drop(session(second).await);
+    let moved = RuntimeEvent::Moved(node.clone(), first.port(), second.port());
+    while next(&mut events).await != moved {}
     lab.all_gone().await;
 }
 

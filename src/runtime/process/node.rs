@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::account::Account;
 use super::events::Events;
@@ -28,6 +28,12 @@ use crate::runtime::{Job, JobOutput, Result};
 
 /// How long signals that nobody can refuse may take on a busy machine.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
+/// How many ports are tried when others take them at the last moment.
+const PORT_TRIES: usize = 3;
+/// A server listens a few hundredths of a second after its start; on a busy machine later, and then its start is taken for a good one.
+const LISTEN_LIMIT: Duration = Duration::from_secs(2);
+/// How often is looked.
+const LISTEN_POLL: Duration = Duration::from_millis(3);
 /// The server's log file on disk ends here; the events go on.
 const LOG_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// A socket's whole path must be shorter than 108 bytes (Linux; 104 on others).
@@ -89,13 +95,8 @@ impl Node {
             return Ok(());
         }
         self.clear_remains().await?;
-        self.settle_port(ground, events).await?;
         let what = format!("start {}", self.name);
-        let mut child = self.spawn(ground).failed(&what)?;
-        let pid = child.id().map(u32::cast_signed);
-        let Some(process) = pid.and_then(Process::with_id) else {
-            return Err(failed(what, "the server ended at once; its log tells why"));
-        };
+        let (mut child, process) = self.launch(ground, events, &what).await?;
         let (tell, ended) = watch::channel(false);
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(Server { process, ended });
         self.frozen.store(false, Ordering::Relaxed);
@@ -106,6 +107,38 @@ impl Node {
         }
         tokio::spawn(wait_for_end(child, tell, self.name.clone(), events.clone()));
         Ok(())
+    }
+
+    /// Starts the program, on another port where its own was taken just before it listened.
+    async fn launch(&self, ground: &Ground, events: &Events, what: &str) -> Result<(Child, Process)> {
+        let mut left = PORT_TRIES;
+        loop {
+            self.settle_port(ground, events).await?;
+            let mut child = self.spawn(ground).failed(what)?;
+            let Some(process) = child.id().map(u32::cast_signed).and_then(Process::with_id) else {
+                return Err(failed(what, "the server ended at once; its log tells why"));
+            };
+            left -= 1;
+            if left == 0 || self.listens(&mut child).await || TcpListener::bind(self.address()).is_ok() {
+                return Ok((child, process));
+            }
+        }
+    }
+
+    /// Waits until the server listens or has ended; whether it hasn't ended.
+    async fn listens(&self, child: &mut Child) -> bool {
+        let (lock, began) = (self.folders.data.join("postmaster.pid"), Instant::now());
+        while began.elapsed() < LISTEN_LIMIT {
+            // Its sixth line says where it listens, and comes when it does.
+            if std::fs::read_to_string(&lock).is_ok_and(|text| text.lines().nth(5).is_some_and(|at| !at.is_empty())) {
+                return true;
+            }
+            if !matches!(child.try_wait(), Ok(None)) {
+                return false;
+            }
+            sleep(LISTEN_POLL).await;
+        }
+        true
     }
 
     /// A server whose postmaster was killed by somebody else may have left children, and a lock that stands in the way.
