@@ -370,15 +370,15 @@ async fn a_port_that_is_taken_while_the_server_starts_gives_way_to_another() {
     lab.create(&node).await;
     let first = lab.address(&node).await;
     fs::write(&told, "").expect("told");
-    let takes = async {
+    let thief = async {
         while !Path::new(&format!("{told}.used")).exists() {
             sleep(POLL).await;
         }
-        let thief = std::net::TcpListener::bind(first).expect("free till now");
+        let listener = std::net::TcpListener::bind(first).expect("free till now");
         fs::write(&taken, "").expect("taken");
-        thief
+        listener
     };
-    let (started, _thief) = tokio::join!(lab.runtime.start(&node), takes);
+    let (started, _listener) = tokio::join!(lab.runtime.start(&node), thief);
     started.expect("started");
     let second = lab.address(&node).await;
     assert_ne!(first, second);
