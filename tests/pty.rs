@@ -102,6 +102,8 @@ fn a_sandbox_is_played_with(ground: Ground, size: (u16, u16)) {
     terminal.command("sync first 1 (s1)");
     terminal.until_text("FIRST 1 (s1)");
     terminal.command("freeze s1");
+    // On a busy machine commits wait for s1 before it is frozen, too.
+    terminal.until_text("s1 frozen");
     terminal.until("commits that wait for s1", |s| {
         (number_after(s, "Commits waiting")? > 0 && s.contains("waits for s1")).then_some(())
     });

@@ -45,9 +45,13 @@ impl Link {
 
     /// The same where it has been told before: until then nobody is let through.
     fn dial_again(&self, address: Dialled) {
-        if self.dial.borrow().is_some() {
+        if self.is_told() {
             self.dial(address);
         }
+    }
+
+    fn is_told(&self) -> bool {
+        self.dial.borrow().is_some()
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -163,6 +167,10 @@ pub async fn dial<R: Runtime>(lab: &Lab<R>, upstream: &NodeName) -> Result<(), F
 /// A node has ended or was started, by whomever: relays that have dialled it dial where it is now. One that is down is dialled by nobody,
 /// because an engine gives its address to the next container that starts.
 pub async fn dial_again<R: Runtime>(lab: &Lab<R>, upstream: &NodeName) {
+    // Bring-up is in a hurry, and an engine's answer takes its time.
+    if !lab.relays().iter().any(|((_, to), relay)| to.node() == Some(upstream) && relay.is_told()) {
+        return;
+    }
     let _in_turn = lab.dialling.lock().await;
     let there = match lab.runtime.peer_address(upstream).await {
         Ok(address) => address,
