@@ -373,7 +373,7 @@ impl Model {
 
     /// Whether the link between two nodes is cut, in one direction at least.
     pub fn is_cut(&self, a: &NodeName, b: &NodeName) -> bool {
-        self.links.between(a, b).cut || self.links.between(b, a).cut
+        self.links.is_cut(&End::Node(a.clone()), &End::Node(b.clone()))
     }
 
     /// Whether one end connects to the other, or would if it ran: clients do to every node, a standby to its upstream.

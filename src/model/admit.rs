@@ -118,12 +118,13 @@ fn running(model: &Model, name: &NodeName) -> Verdict {
     }
 }
 
+fn not_returning(model: &Model, name: &NodeName) -> Verdict {
+    model.return_of(name).map_or(Ok(()), |already| Err(format!("`{already}` is under way")))
+}
+
 fn down(model: &Model, name: &NodeName) -> Verdict {
     match exists(model, name)?.state {
-        NodeState::Exited(_) | NodeState::Created => match model.return_of(name) {
-            Some(already) => Err(format!("`{already}` is under way")),
-            None => Ok(()),
-        },
+        NodeState::Exited(_) | NodeState::Created => not_returning(model, name),
         NodeState::Frozen => Err(format!("{name} is frozen, not down; `thaw {name}`")),
         _ => Err(format!("{name} runs already")),
     }
@@ -135,7 +136,7 @@ fn frozen(model: &Model, name: &NodeName) -> Verdict {
 
 fn promotable(model: &Model, name: &NodeName) -> Verdict {
     running(model, name)?;
-    model.return_of(name).map_or(Ok(()), |already| Err(format!("`{already}` is under way")))?;
+    not_returning(model, name)?;
     handover::nobody_comes_back(model)?;
     match exists(model, name)?.role() {
         Some(Role::Primary) => Err(format!("{name} is a primary already")),

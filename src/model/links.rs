@@ -208,6 +208,11 @@ impl Links {
         self.lane(&End::Node(from.clone()), &End::Node(to.clone()))
     }
 
+    /// Whether the link between two ends is cut, in either direction.
+    pub fn is_cut(&self, a: &End, b: &End) -> bool {
+        self.lane(a, b).cut || self.lane(b, a).cut
+    }
+
     /// Whether something is wrong between two ends, in either direction.
     pub fn touches(&self, a: &End, b: &End) -> bool {
         [self.lane(a, b), self.lane(b, a)] != [Lane::default(); 2]

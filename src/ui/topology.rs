@@ -190,11 +190,6 @@ fn clients_way(model: &Model, node: &Node, room: usize) -> String {
     wrong(model, &End::Client, &End::Node(node.name.clone()), room)
 }
 
-fn is_cut_off_clients(model: &Model, node: &Node) -> bool {
-    let (clients, own) = (End::Client, End::Node(node.name.clone()));
-    model.links.lane(&clients, &own).cut || model.links.lane(&own, &clients).cut
-}
-
 /// What is wrong with a link, worst first in each direction. One direction's fault has an arrow: down from the upper end, or up to it. Beside a cut the
 /// rest is told where there is room for all of it: it shows when the cut is healed.
 fn wrong(model: &Model, up: &End, below: &End, room: usize) -> String {

@@ -1,9 +1,8 @@
 //! The judge of what moves the primary's part: switchover, failover, fencing, coming back.
 
-use super::{Verdict, exists, promotable, running, up};
+use super::{Verdict, exists, not_returning, promotable, running, up};
 use crate::model::cluster::{NodeState, Role};
 use crate::model::command::Command;
-use crate::model::links::End;
 use crate::model::standing::{Link, Rung};
 use crate::model::{Model, Node, NodeName};
 
@@ -54,10 +53,7 @@ pub(super) fn switchable(model: &Model, name: &NodeName) -> Verdict {
 
 /// A shutdown waits until each connected standby has confirmed everything; one behind a cut can't, noticed yet or not.
 fn is_silent(model: &Model, standby: &Rung) -> bool {
-    let cut = |up: &NodeName| {
-        let (a, b) = (End::from(up.clone()), End::from(standby.name.clone()));
-        model.links.lane(&a, &b).cut || model.links.lane(&b, &a).cut
-    };
+    let cut = |up: &NodeName| model.is_cut(up, &standby.name);
     match standby.link {
         Link::LastKnown { .. } => true,
         Link::Connected(_) => standby.upstream.as_ref().is_some_and(cut),
@@ -117,7 +113,7 @@ pub(super) fn followable_by_all(model: &Model, upstream: &NodeName) -> Verdict {
 pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
     none_under_way(model, moves_the_primary)?;
     let node = exists(model, name)?;
-    model.return_of(name).map_or(Ok(()), |c| Err(format!("`{c}` is under way")))?;
+    not_returning(model, name)?;
     let primary = model.primary_node().ok_or("there is no primary to follow; promote a standby first")?;
     if primary.name == *name {
         let rival = model.rivals().next().map(|n| &n.name);

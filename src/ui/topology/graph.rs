@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::{Block, BorderType, Widget};
 
-use super::{Card, Flow, Tree, clients_way, flow, is_cut_off_clients, said};
+use super::{Card, Flow, Tree, clients_way, flow, said};
+use crate::model::links::End;
 use crate::model::standing::Rung;
 use crate::model::{Model, Node, Stamp};
 use crate::ui::prose;
@@ -101,8 +102,11 @@ fn clients(buf: &mut Buffer, area: Rect, rect: Rect, room: usize, node: &Node, m
     if told.is_empty() || rect.y <= area.y {
         return;
     }
-    let (arrow, style) =
-        if is_cut_off_clients(model, node) { ("╳", view.theme.bad) } else { ("▼", view.theme.warn) };
+    let (arrow, style) = if model.links.is_cut(&End::Client, &End::Node(node.name.clone())) {
+        ("╳", view.theme.bad)
+    } else {
+        ("▼", view.theme.warn)
+    };
     let text = format!("{arrow} clients {}", prose::clip(&told, room));
     put(buf, area, middle(rect), rect.y - 1, &text, style);
 }
