@@ -170,19 +170,9 @@ impl DockerRuntime {
         self.nodes.held(node).filter(|held| held.is_idle())
     }
 
-    /// A start of a container that was to be held and isn't is one like others, also where its first process was killed before it took
-    /// notice.
-    async fn no_more_held(&self, node: &NodeName, here: &Node, what: &str) -> Result<()> {
-        if !self.nodes.untell_to_hold(node) {
-            return Ok(());
-        }
-        let mut pack = Pack::new(self.ground(what)?.prepared.account);
-        pack.held(false)?;
-        let laid = pack.upload(&self.engine.docker, &here.id, what).await;
-        if laid.is_err() {
-            self.nodes.tell_to_hold(node);
-        }
-        laid
+    fn place<'a>(&'a self, node: &'a NodeName, here: &'a Node, what: &str) -> Result<job::Place<'a>> {
+        let account = self.ground(what)?.prepared.account;
+        Ok(job::Place { docker: &self.engine.docker, nodes: &self.nodes, node, id: &here.id, account })
     }
 
     async fn tell_running(&self, node: &NodeName) {
@@ -321,18 +311,12 @@ impl Runtime for DockerRuntime {
 
     async fn run(&self, node: &NodeName, job: &Job) -> Result<JobOutput> {
         let what = format!("run {} on {node}", job.program);
-        let (ground, here) = self.settle(node, &what).await?;
-        let place = job::Place {
-            docker: &self.engine.docker,
-            nodes: &self.nodes,
-            node,
-            id: &here.id,
-            account: ground.prepared.account,
-        };
+        let (_, here) = self.settle(node, &what).await?;
+        let place = self.place(node, &here, &what)?;
         if let Some(held) = self.held_idle(node) {
             return job::run_held(&place, &held, job).await;
         }
-        self.no_more_held(node, &here, &what).await?;
+        place.no_more_held(&what).await?;
         job::run(&place, job).await
     }
 
@@ -354,7 +338,7 @@ impl Runtime for DockerRuntime {
             self.tell_running(node).await;
             return Ok(());
         }
-        self.no_more_held(node, &here, &what).await?;
+        self.place(node, &here, &what)?.no_more_held(&what).await?;
         let files = self.nodes.take_files(node);
         let started = match &files {
             Some(files) => self.first_start(node, files, &what).await,

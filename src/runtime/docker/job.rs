@@ -36,6 +36,23 @@ pub(super) struct Place<'a> {
     pub(super) account: Account,
 }
 
+impl Place<'_> {
+    /// A start of a container that was to be held and isn't is one like others, also where its first process was killed before it took
+    /// notice.
+    pub(super) async fn no_more_held(&self, what: &str) -> Result<()> {
+        if !self.nodes.untell_to_hold(self.node) {
+            return Ok(());
+        }
+        let mut pack = Pack::new(self.account);
+        pack.held(false)?;
+        let laid = pack.upload(self.docker, self.id, what).await;
+        if laid.is_err() {
+            self.nodes.tell_to_hold(self.node);
+        }
+        laid
+    }
+}
+
 /// Runs the job in a container that is held. One that breaks off leaves it down, and not held.
 pub(super) async fn run_held(place: &Place<'_>, held: &Held, job: &Job) -> Result<JobOutput> {
     let what = format!("run {} on {}", job.program, place.node);
