@@ -21,6 +21,7 @@ pub mod clean;
 pub mod export;
 pub mod files;
 pub mod hooks;
+pub mod inputs;
 pub mod machine;
 pub mod manual;
 pub mod past;

@@ -127,6 +127,21 @@ const REPORT_KEYS: [&str; 22] = [
     "error",
 ];
 
+/// Healed, settled, read, judged, in this order: a link that stays cut to the end of the lesson spoils no verdict.
+#[test]
+fn what_a_lesson_leaves_broken_is_healed_before_the_verdict() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let lesson = house.path().join("cut.toml");
+    let text = "title = \"Cut\"\nsummary = \"It ends behind a cut.\"\n[[step]]\ndo = \"cut p | s1 s2\"\n\
+                [[step]]\nwait = \"acked >= 20\"\nwithin = \"30s\"\n";
+    std::fs::write(&lesson, text).unwrap();
+    let out = said(&house.replab(&["play", lesson.to_str().unwrap()]).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(out.code, 0, "{}{}", out.out, out.err);
+    let told =
+        ["is cut, silently", "  heal\n", "every link carries again", "streams from p", "  verify\n", "verdict sound"];
+    in_order(&out.out, &told);
+}
+
 /// What a lesson without an option more found as its place, and what was said on the way there.
 fn place_found(house: &House, options: &[&str], env: &[(&str, &str)]) -> (String, String) {
     let lesson = short_lesson(house, "acked >= 20");
@@ -173,6 +188,22 @@ fn an_image_that_is_not_here_is_pulled_or_built() {
         in_order(&err, told);
         assert!(runtime == "docker" && err.contains("building") != pulls, "{runtime}: {err}");
     }
+}
+
+/// A registry that says nothing any more isn't waited for: what had come is told, and why that was all.
+#[test]
+fn a_pull_that_stalls_is_given_up() {
+    let engine = EmptyEngine::that_stalls();
+    let host = format!("unix://{}", engine.socket().display());
+    let words = ["up", "--headless", "--runtime", "docker", "--image", "registry.example/none:18"];
+    let out = replab(&words, |command| _ = command.env("DOCKER_HOST", &host));
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    let told = [
+        "pulling registry.example/none:18: Pulling from library/postgres",
+        "no progress for 10 s",
+        "check the network",
+    ];
+    in_order(&out.err, &told);
 }
 
 /// One older than the engines that are promised to do is refused with its reason; the oldest of those isn't.

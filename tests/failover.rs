@@ -223,11 +223,11 @@ async fn a_laggard_is_promoted_with_a_warning<R: Runtime>(mut stage: Stage<R>) {
 
 /// s1's only follower gets nothing, for several timeouts of the detector: that is its own fault, not s1's.
 async fn nobody_takes_over_from_one_that_is_well<R: Runtime>(stage: &mut Stage<R>) {
-    stage.command("auto-failover on timeout 500ms no-fence").await;
+    stage.command("auto-failover on timeout 1s no-fence").await;
     stage.command("resume").await;
     writes_go_on(stage, 50).await;
     let (from, handovers) = (stage.model().now, stage.model().handovers.len());
-    stage.until_so("four timeouts", |m| m.now.ms_since(from) > 2_000).await;
+    stage.until_so("four timeouts", |m| m.now.ms_since(from) > 4_000).await;
     writes_go_on(stage, 50).await;
     assert_eq!(stage.model().handovers.len(), handovers, "{}", stage.journal());
     stage.command("auto-failover off").await;
@@ -472,7 +472,8 @@ async fn silent_and_cut_off_primaries<R: Runtime>(mut stage: Stage<R>) {
     stage.command("freeze p").await;
     stage.until_so("another primary", |m| m.handovers.len() == 1 && last(m).told).await;
     let rto = figures(&mut stage).await;
-    assert!((1_000.0..5_000.0).contains(&rto), "{rto}");
+    // Silence is counted from the last good answer, up to a probe (100 ms) before the fault.
+    assert!((850.0..5_000.0).contains(&rto), "{rto}");
     let down = |m: &Model| matches!(m.node(&name("p")).unwrap().state, NodeState::Exited(_));
     stage.until_so("p to be fenced", down).await;
     let now = stage.model().primary.clone().unwrap();
@@ -649,6 +650,8 @@ async fn what_no_wal_leads_back_to_is_rebuilt<R: Runtime>(mut stage: Stage<R>) {
 
 /// Whoever was frozen or down at a failover follows the new primary by itself afterwards.
 async fn a_standby_that_was_away_is_called_in<R: Runtime>(mut stage: Stage<R>) {
+    // A beat between `level` and the kill could reach the one away and not the one elected.
+    stage.command("heartbeat off").await;
     for (old, new, fault, cure, back) in
         [("p", "s1", "freeze s2", "thaw s2", true), ("s1", "p", "stop s2", "start s2", false)]
     {

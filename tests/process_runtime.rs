@@ -364,6 +364,9 @@ async fn a_port_that_is_taken_while_the_server_starts_gives_way_to_another() {
     fs::write(bin.join("postgres"), script).expect("written");
     fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).expect("a program");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("open");
+    // A child that another test made while the script was being written holds it open until it becomes another program.
+    let busy = |e: std::io::Error| e.kind() == std::io::ErrorKind::ExecutableFileBusy;
+    while std::process::Command::new(bin.join("postgres")).arg("--version").output().is_err_and(busy) {}
     let lab = lab_of(owner::current(owner::new_lab_id()), Programs::find(Some(&bin), None).expect("programs")).await;
     let node = name("n1");
     let mut events = lab.runtime.events().expect("the stream");

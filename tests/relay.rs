@@ -59,10 +59,10 @@ fn any_lane(random: &mut fastrand::Rng) -> Lane {
 const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Whether this byte comes, and no other.
-async fn comes(stream: &mut TcpStream, byte: u8) -> bool {
+/// Whether this byte comes, and no other. What is wanted is waited for, however long a busy machine takes.
+async fn comes(stream: &mut TcpStream, byte: u8, wanted: bool) -> bool {
     let mut buffer = [0; 8];
-    match timeout(QUIET, stream.read(&mut buffer)).await {
+    match timeout(if wanted { PATIENCE } else { QUIET }, stream.read(&mut buffer)).await {
         Ok(count) => (count.unwrap(), buffer[0]) == (1, byte),
         Err(_) => false,
     }
@@ -145,7 +145,7 @@ async fn an_upstream_that_is_nowhere_is_refused_until_it_is_told_anew() {
     tell.send_replace(Some(listener.local_addr().unwrap().into()));
     let (near, far) = tokio::join!(TcpStream::connect(relay.address()), listener.accept());
     far.unwrap().0.write_u8(7).await.unwrap();
-    assert!(comes(&mut near.unwrap(), 7).await);
+    assert!(comes(&mut near.unwrap(), 7, true).await);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn an_attempt_ends_when_the_upstream_is_told_to_be_elsewhere() {
         .write_u8(7)
         .await
         .unwrap();
-    assert!(comes(&mut near, 7).await);
+    assert!(comes(&mut near, 7, true).await);
     drop((full, room));
 }
 
@@ -215,13 +215,13 @@ async fn one_way_is_cut_and_the_other_carries() {
         relay.set(Faults { up: lane(up), down: lane(down) });
         near.write_all(b"u").await.unwrap();
         far.write_all(b"d").await.unwrap();
-        assert_eq!((comes(&mut far, b'u').await, comes(&mut near, b'd').await), (!up, !down));
+        assert_eq!((comes(&mut far, b'u', !up).await, comes(&mut near, b'd', !down).await), (!up, !down));
         // A connection needs both ways.
         let mut more = TcpStream::connect(relay.address()).await.unwrap();
         assert!(timeout(QUIET, more.read(&mut [0])).await.is_err(), "a new connection got an answer");
         assert_eq!(relay.reading().open, 2);
         relay.set(Faults::none());
-        assert_eq!((comes(&mut far, b'u').await, comes(&mut near, b'd').await), (up, down));
+        assert_eq!((comes(&mut far, b'u', up).await, comes(&mut near, b'd', down).await), (up, down));
     }
 }
 
@@ -231,7 +231,7 @@ async fn news_of_an_end_travels_the_way_that_is_open() {
     let (relay, mut near, far) = connection().await;
     relay.set(Faults { up: Lane { cut: true, ..Lane::default() }, down: Lane::default() });
     drop(far);
-    assert_eq!(timeout(QUIET, near.read(&mut [0])).await.expect("the end comes").unwrap_or(0), 0);
+    assert_eq!(timeout(PATIENCE, near.read(&mut [0])).await.expect("the end comes").unwrap_or(0), 0);
     let (relay, near, mut far) = connection().await;
     relay.set(Faults { up: Lane { cut: true, ..Lane::default() }, down: Lane::default() });
     drop(near);
@@ -243,7 +243,7 @@ async fn refused_connections_are_reset() {
     let (relay, mut near, mut far) = connection().await;
     let refuse = Lane { refuse: true, ..Lane::default() };
     near.write_all(b"x").await.unwrap();
-    assert!(comes(&mut far, b'x').await);
+    assert!(comes(&mut far, b'x', true).await);
     relay.set(Faults { up: refuse, down: Lane::default() });
     let mut buffer = [0; 8];
     assert!(is_reset(&far.read(&mut buffer).await), "the open connection's upstream");
@@ -266,7 +266,7 @@ async fn refused_connections_are_reset() {
         }
         relay.reading().opened
     };
-    assert_eq!(timeout(QUIET, counted).await, Ok(3));
+    assert_eq!(timeout(PATIENCE, counted).await, Ok(3));
 }
 
 /// From sending a byte to its arrival, in milliseconds.
@@ -281,19 +281,22 @@ async fn latency(from: &mut TcpStream, to: &mut TcpStream) -> u128 {
 async fn a_delay_adds_latency_and_no_more() {
     let (relay, mut near, mut far) = connection().await;
     relay.set(Faults { up: slow(60, 0), down: slow(120, 20) });
+    // Never less than the delay; a moment in which the machine had other things to do may come on top.
+    let (mut ups, mut downs) = (Vec::new(), Vec::new());
     for _ in 0..5 {
-        let up = latency(&mut near, &mut far).await;
-        assert!((60..90).contains(&up), "{up} ms up");
-        let down = latency(&mut far, &mut near).await;
-        assert!((100..170).contains(&down), "{down} ms down");
+        ups.push(latency(&mut near, &mut far).await);
+        downs.push(latency(&mut far, &mut near).await);
     }
-    // Three megabytes in hundreds of pieces wait for the delay once, not once a piece.
-    let (began, data) = (Instant::now(), bytes(1, 3_000_000));
+    assert!(ups.iter().all(|ms| *ms >= 60) && ups.iter().min() < Some(&90), "{ups:?} ms up");
+    assert!(downs.iter().all(|ms| *ms >= 100) && downs.iter().min() < Some(&170), "{downs:?} ms down");
+    // Three megabytes in hundreds of pieces wait for the delay once, not once a piece: that would be more than five seconds.
+    let data = bytes(1, 3_000_000);
+    let began = Instant::now();
     let (near_in, near_out) = near.into_split();
     let sending = tokio::spawn(send(near_out, data.clone(), 5));
     let mut got = vec![0; data.len()];
     far.read_exact(&mut got).await.unwrap();
-    assert!(got == data && began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    assert!(got == data && began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     // The end comes last, and no earlier than the delay.
     assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
     sending.await.unwrap();
@@ -418,7 +421,7 @@ async fn messages_and_round_trips_of_a_real_session_are_counted() {
     // An answer is counted once it has been handed on: whoever got it may look before that.
     let all = async || {
         let now = relay.reading();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         (relay.reading() == now).then_some(now)
     };
     let before = wait_for("all that has passed", all).await;

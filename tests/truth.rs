@@ -142,7 +142,12 @@ async fn what_a_kill_alone_loses<R: Runtime>(mut stage: Stage<R>) {
     writes_go_on(&mut stage, 3_000).await;
     let report = fail_over(&mut stage, &[]).await;
     let lost = agree(&mut stage, &report).await;
-    assert!(lost.len() < 300, "{} of {} lost, and no link was cut", lost.len(), report.writes.acked);
+    assert!(
+        (lost.len() as u64) < report.writes.acked / 4,
+        "{} of {} lost, and no link was cut",
+        lost.len(),
+        report.writes.acked
+    );
     assert_eq!(report.writes.acked_with_warning, 0);
     held_by_s2(&mut stage, &report, &lost).await;
     stranded_on_p(&mut stage, &lost).await;
@@ -213,6 +218,7 @@ async fn a_promised_write_that_goes_missing_breaks_the_verdict<R: Runtime>(mut s
     let report = Report::of(stage.model());
     let findings = ["1 lost write was promised by the synchronous rule in force"];
     assert_eq!((report.verdict.as_str(), &report.findings[..]), ("broken", &findings.map(str::to_owned)[..]));
+    assert!(!report.good(), "the exit code hangs on this");
     assert_eq!((report.writes.lost, &report.lost_ids), (1, &[(client, vec![(seq, seq)])].into()));
     assert_eq!(agree_on(&mut stage, "p", &report).await, HashSet::from([(client, seq)]));
     stage.close().await;
@@ -247,8 +253,9 @@ async fn waits_that_were_cancelled_are_lost<R: Runtime>(mut stage: Stage<R>) {
 async fn an_emptied_rule_loses<R: Runtime>(mut stage: Stage<R>) {
     all_wait_behind_a_cut(&mut stage).await;
     stage.command("sync off").await;
-    writes_go_on(&mut stage, 1_000).await;
+    writes_go_on(&mut stage, 1_500).await;
     let report = fail_over(&mut stage, &[]).await;
+    // The last answers of before the cut may be among those counted.
     assert!(agree(&mut stage, &report).await.len() >= 1_000);
     assert_eq!(report.writes.acked_with_warning, 0, "nobody was warned");
     stage.close().await;

@@ -176,3 +176,29 @@ async fn remove(engine: Option<&Engine>, left: &Leftover) -> Result<(), RuntimeE
         _ => folders::remove(left),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Owner;
+
+    /// A lab that runs, another user's and a thing without an owner stay.
+    #[test]
+    fn only_this_users_labs_that_nobody_owns_any_more_go() {
+        let mine = owner::current("00000001");
+        let left = |name: &str, owner: Option<Owner>, alive| Leftover {
+            kind: "folder".to_owned(),
+            id: format!("/labs/{name}"),
+            name: name.to_owned(),
+            owner,
+            alive,
+        };
+        let all = [
+            left("gone", Some(mine.clone()), false),
+            left("runs", Some(mine.clone()), true),
+            left("another's", Some(Owner { uid: mine.uid + 1, ..mine }), false),
+            left("a template", None, false),
+        ];
+        assert_eq!(orphans(&all), [&all[0]]);
+    }
+}

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use color_eyre::eyre::{Result, WrapErr, eyre};
 use crossterm::clipboard::CopyToClipboard;
-use crossterm::event::{
-    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream,
-};
+use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use futures_util::StreamExt;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::inputs::Inputs;
 use super::past::Winder;
 use super::progress::Keeper;
 use super::reach;
@@ -59,7 +57,7 @@ struct Screen {
     /// Never dropped: its own end shows the cursor (as `give_back` does), and where the window is gone it panics because it
     /// can't say so on standard error.
     terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
-    events: EventStream,
+    inputs: Inputs,
 }
 
 impl Screen {
@@ -74,19 +72,14 @@ impl Screen {
         enable_raw_mode().wrap_err("can't take the terminal")?;
         execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste)?;
         let terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(io::stdout()))?);
-        Ok(Self { terminal, events: EventStream::new() })
+        Ok(Self { terminal, inputs: Inputs::begin() })
     }
 
     /// The next thing the person does; None when the terminal is gone.
     async fn input(&mut self) -> Option<KeyInput> {
         loop {
-            match self.events.next().await {
-                Some(Ok(event)) => {
-                    if let Some(input) = keys::from_event(&event) {
-                        return Some(input);
-                    }
-                }
-                Some(Err(_)) | None => return None,
+            if let Some(input) = keys::from_event(&self.inputs.next().await?) {
+                return Some(input);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test program uses another part")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,17 @@ struct Kind {
     api: &'static str,
     /// From the moment this file is there, everything goes to the engine behind this socket.
     real: Option<(PathBuf, PathBuf)>,
-    /// It can pull whatever is asked for: the file is there then.
-    pulls: bool,
+    pull: Pull,
+}
+
+/// What becomes of a pull.
+#[derive(Clone, Copy)]
+enum Pull {
+    Fails,
+    /// Whatever is asked for comes: the file is there then.
+    Works,
+    /// It begins, and nothing more comes until whoever waits for it goes away.
+    Stalls,
 }
 
 impl EmptyEngine {
@@ -32,14 +41,19 @@ impl EmptyEngine {
 
     /// One whose API has this version.
     pub fn of_api(api: &'static str) -> Self {
-        Self::of(tempfile::tempdir().unwrap(), Kind { api, real: None, pulls: false })
+        Self::of(tempfile::tempdir().unwrap(), Kind { api, real: None, pull: Pull::Fails })
+    }
+
+    /// One whose registry says nothing any more.
+    pub fn that_stalls() -> Self {
+        Self::of(tempfile::tempdir().unwrap(), Kind { api: "1.44", real: None, pull: Pull::Stalls })
     }
 
     /// One that becomes the real one, images and all, when something was pulled, if it can do that, or else when [`Self::mark`] is made.
     pub fn until_filled(real: &Path, pulls: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let real = Some((folder.path().join("filled"), real.to_owned()));
-        Self::of(folder, Kind { api: "1.41", real, pulls })
+        Self::of(folder, Kind { api: "1.41", real, pull: if pulls { Pull::Works } else { Pull::Fails } })
     }
 
     fn of(folder: tempfile::TempDir, kind: Kind) -> Self {
@@ -78,10 +92,11 @@ impl Kind {
             }
         }
         let path = asked.split([' ', '?']).nth(1).unwrap_or_default();
-        let (status, body) = match path.rsplit('/').next() {
-            Some("version") => ("200 OK", format!(r#"{{"ApiVersion":"{}"}}"#, self.api)),
-            Some("info") => ("200 OK", "{}".to_owned()),
-            Some("create") if self.pulls => ("200 OK", self.pulled()?),
+        let (status, body) = match (path.rsplit('/').next(), self.pull) {
+            (Some("version"), _) => ("200 OK", format!(r#"{{"ApiVersion":"{}"}}"#, self.api)),
+            (Some("info"), _) => ("200 OK", "{}".to_owned()),
+            (Some("create"), Pull::Works) => ("200 OK", self.pulled()?),
+            (Some("create"), Pull::Stalls) => return stall(way),
             _ => ("404 Not Found", r#"{"message":"nothing is here"}"#.to_owned()),
         };
         let length = body.len();
@@ -95,6 +110,14 @@ impl Kind {
         }
         Ok(r#"{"status":"Pull complete"}"#.to_owned())
     }
+}
+
+/// The beginning of a pull, and then nothing until the other end closes.
+fn stall(mut way: &UnixStream) -> std::io::Result<()> {
+    way.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"status\":\"Pulling from library/postgres\"}\r\n",
+    )?;
+    way.read(&mut [0]).map(drop)
 }
 
 /// Hands everything on, both ways, until the ends are closed.

@@ -339,10 +339,17 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// SIGKILL to the postmaster; its children notice and end.
+    /// SIGKILL to the postmaster. Its children notice and end; while one is left, no other server starts in its directory.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        let data = self.log.with_file_name("data");
+        let lives = |process: fs::DirEntry| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+        let end = std::time::Instant::now() + START;
+        while fs::read_dir("/proc").unwrap().flatten().any(lives) {
+            assert!(std::time::Instant::now() < end, "children of the server in {} don't end", data.display());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn log(&self) -> String {

@@ -7,6 +7,7 @@ use std::io::{Read as _, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use portable_pty::{CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,8 +16,19 @@ use super::house::House;
 /// How long something may take on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
+/// What the program put into the terminal's clipboard last (OSC 52).
+#[derive(Default)]
+struct Clipboard(Option<String>);
+
+impl vt100::Callbacks for Clipboard {
+    fn copy_to_clipboard(&mut self, _: &mut vt100::Screen, _: &[u8], data: &[u8]) {
+        let bytes = base64::prelude::BASE64_STANDARD.decode(data).expect("base64");
+        self.0 = Some(String::from_utf8(bytes).expect("text"));
+    }
+}
+
 struct Seen {
-    parser: vt100::Parser,
+    parser: vt100::Parser<Clipboard>,
     /// The terminal is gone: nothing more will come.
     ended: bool,
     /// Nobody looks any more: the reader shall end with what comes next.
@@ -65,7 +77,11 @@ impl Terminal {
         let mut child = pair.slave.spawn_command(command).unwrap();
         let pid = child.process_id().unwrap();
         drop(pair.slave);
-        let seen = Seen { parser: vt100::Parser::new(rows, cols, 0), ended: false, closing: false };
+        let seen = Seen {
+            parser: vt100::Parser::new_with_callbacks(rows, cols, 0, Clipboard::default()),
+            ended: false,
+            closing: false,
+        };
         let seen = Arc::new((Mutex::new(seen), Condvar::new()));
         read(pair.master.try_clone_reader().unwrap(), Arc::clone(&seen));
         let (told, exit) = mpsc::channel();
@@ -99,13 +115,33 @@ impl Terminal {
     /// Waits until the screen gives something.
     #[track_caller]
     pub fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        self.until_parser(what, |parser| look(&parser.screen().contents()))
+    }
+
+    /// Waits until the program asks for the mouse, or lets it go.
+    #[track_caller]
+    pub fn until_mouse(&self, taken: bool) {
+        let mode = |parser: &vt100::Parser<Clipboard>| parser.screen().mouse_protocol_mode();
+        let is_so = |parser: &_| (mode(parser) != vt100::MouseProtocolMode::None) == taken;
+        self.until_parser("the mouse", |parser| is_so(parser).then_some(()));
+    }
+
+    /// Waits until the program has put something with this in it into the clipboard.
+    #[track_caller]
+    pub fn until_copied(&self, part: &str) {
+        let has = |parser: &vt100::Parser<Clipboard>| parser.callbacks().0.as_ref().is_some_and(|t| t.contains(part));
+        self.until_parser(&format!("a copy of {part}"), |parser| has(parser).then_some(()));
+    }
+
+    #[track_caller]
+    fn until_parser<T>(&self, what: &str, look: impl Fn(&vt100::Parser<Clipboard>) -> Option<T>) -> T {
         let end = Instant::now() + DEADLINE;
         let mut seen = self.seen();
         loop {
-            let text = seen.parser.screen().contents();
-            if let Some(found) = look(&text) {
+            if let Some(found) = look(&seen.parser) {
                 return found;
             }
+            let text = seen.parser.screen().contents();
             assert!(!seen.ended, "the program ended before {what}:\n{text}");
             let left = end.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "waited in vain for {what}:\n{text}");
@@ -157,11 +193,21 @@ impl Terminal {
 
     /// The terminal's window is closed: the program gets SIGHUP and no more input.
     pub fn close_window(&mut self) {
+        self.close_window_after("", 0);
+    }
+
+    /// The same right after this key was typed so many times, about as fast as the program takes them.
+    pub fn close_window_after(&mut self, key: &str, times: usize) {
         // The clock on the screen goes on, so something comes; the reader's end of the terminal is closed with it.
         self.seen().closing = true;
         self.until_ended();
-        self.keys = None;
         self.master = None;
+        for _ in 0..times {
+            self.keys(key);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // The last that holds the terminal. It types Enter and ^D (portable-pty does that).
+        self.keys = None;
     }
 
     /// Waits for the end; the exit code.
