@@ -17,6 +17,7 @@ use crate::relay::Dialled;
 
 pub mod docker;
 pub mod owner;
+pub mod ports;
 pub mod process;
 pub mod versions;
 

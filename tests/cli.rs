@@ -137,8 +137,7 @@ fn what_a_lesson_leaves_broken_is_healed_before_the_verdict() {
     std::fs::write(&lesson, text).unwrap();
     let out = said(&house.replab(&["play", lesson.to_str().unwrap()]).stdin(Stdio::null()).output().unwrap());
     assert_eq!(out.code, 0, "{}{}", out.out, out.err);
-    let told =
-        ["is cut, silently", "  heal\n", "every link carries again", "streams from p", "  verify\n", "verdict sound"];
+    let told = ["is cut, silently", "  heal\n", "every link carries again", "  verify\n", "verdict sound"];
     in_order(&out.out, &told);
 }
 
@@ -199,9 +198,9 @@ fn a_pull_that_stalls_is_given_up() {
     let out = replab(&words, |command| _ = command.env("DOCKER_HOST", &host));
     assert_eq!(out.code, 4, "{}{}", out.out, out.err);
     let told = [
+        "the image registry.example/none:18 isn't here: pulling it",
         "pulling registry.example/none:18: Pulling from library/postgres",
         "no progress for 10 s",
-        "check the network",
     ];
     in_order(&out.err, &told);
 }

@@ -340,6 +340,7 @@ async fn fresh_is_who_was_waited_for<R: Runtime>(mut stage: Stage<R>) {
 
 /// A standby that replays two seconds late makes `remote_apply` take two seconds, and `on` no longer than ever.
 async fn apply_delay<R: Runtime>(stage: &mut Stage<R>) {
+    stage.command("commit on").await;
     stage.command("set recovery_min_apply_delay 2s on s1").await;
     commits_return(stage, "commits at `on`").await;
     // The last figure may still be that of commits which waited for something else.

@@ -188,7 +188,11 @@ pub async fn engine_and_image(common: &Common) -> Result<(Engine, Image), Runtim
 }
 
 async fn get_image(common: &Common, engine: &Engine, choice: &ImageChoice) -> Result<Image, RuntimeError> {
-    tell(common, &format!("no image for PostgreSQL {} is here: pulling it", choice.major));
+    let missing = match &choice.explicit {
+        Some(name) => format!("the image {name} isn't here: pulling it"),
+        None => format!("no image for PostgreSQL {} is here: pulling it", choice.major),
+    };
+    tell(common, &missing);
     let progress = phases(common);
     let pull = match docker::pull(engine, choice, &progress).await {
         Ok(image) => return Ok(image),

@@ -195,7 +195,7 @@ impl DockerRuntime {
 
     /// Makes a node's container, with a port of its own.
     async fn make(&self, ground: &Ground, node: &NodeName, origin: Origin, what: &str) -> Result<Node> {
-        let port = self.nodes.claim_port(|taken| node::free_port(what, taken))?;
+        let port = self.nodes.claim_port()?;
         let plan = node::Plan {
             owner: &self.owner,
             node,

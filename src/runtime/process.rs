@@ -3,7 +3,7 @@
 //! A lab is one folder: `lab.json` (the owner), `nodes/<name>/{data,private,log}`, and `trash` with destroyed nodes.
 //! Knows no clusters.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
+use super::ports::Ports;
 use super::{
     Dirs, Job, JobOutput, NodeFile, Origin, Owner, Place, Progress, Result, Runtime, RuntimeError, RuntimeEvent,
     Template,
@@ -52,7 +53,7 @@ struct Ground {
     account: Account,
     dirs: Dirs,
     /// Ports of this lab's nodes, running or not.
-    ports: Mutex<BTreeSet<u16>>,
+    ports: Mutex<Ports>,
 }
 
 impl Ground {
@@ -61,16 +62,13 @@ impl Ground {
         if self.account.steps_down() { 0o711 } else { 0o700 }
     }
 
-    /// A free port that no other node of this lab has.
+    /// A free port that no other node has.
     fn take_port(&self) -> Result<u16> {
-        let mut ports = lock(&self.ports);
-        let port = node::free_port(|port| ports.contains(&port))?;
-        ports.insert(port);
-        Ok(port)
+        lock(&self.ports).claim()
     }
 
     fn give_back_port(&self, port: u16) {
-        lock(&self.ports).remove(&port);
+        lock(&self.ports).give_back(port);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One node's container: making it, and signals to it. Knows containers by id; no labs beyond their labels.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -30,10 +30,6 @@ use crate::runtime::{Owner, Result};
 
 /// The server's port in its container.
 pub(super) const PORT: u16 = 5432;
-/// Published ports come from here: below the ports that systems give to outgoing connections, so that a stopped node's
-/// port isn't taken meanwhile.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-const PORT_TRIES: usize = 200;
 /// A signal that comes before the server has set its handlers is lost, so it is sent again after this.
 const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
 /// How long the first node's start may keep others waiting.
@@ -128,15 +124,6 @@ impl Plan<'_> {
             ..confine::host_config(self.limits)
         }
     }
-}
-
-/// A port of 127.0.0.1 that is free now.
-pub(super) fn free_port(what: &str, taken: impl Fn(u16) -> bool) -> Result<u16> {
-    let tries = std::iter::repeat_with(|| fastrand::u16(PORTS)).take(PORT_TRIES);
-    let free = |port: &u16| !taken(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    tries.filter(|port| !taken(*port)).find(free).ok_or_else(|| {
-        plain(what, format!("no free port of 127.0.0.1 found from {} to {}", PORTS.start, PORTS.end - 1))
-    })
 }
 
 /// Starts a container for the first time, telling its first process through standard input what to lay down.
@@ -247,18 +234,5 @@ pub(super) async fn kill(docker: &Docker, id: &str, limit: Duration, what: &str)
         Err(err) if not_running(&err) => Ok(()),
         Err(err) => Err(failure::engine(what, &err)),
         Ok(()) => wait::until_stopped(docker, id, limit, what).await.map(|_| ()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_free_port_is_not_one_of_ours() {
-        let only = 20_000..20_010;
-        let port = free_port("x", |port| !only.contains(&port) && port % 2 == 0).expect("a port");
-        assert!(PORTS.contains(&port) && (port % 2 == 1 || only.contains(&port)));
-        assert!(free_port("x", |_| true).is_err());
     }
 }

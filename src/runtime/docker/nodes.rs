@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::held::Held;
 use crate::model::NodeName;
+use crate::runtime::ports::Ports;
 use crate::runtime::{NodeFile, Result};
 
 /// After a job has ended, its last event comes within this; without it the engine's stream is broken.
@@ -26,7 +27,7 @@ pub(super) struct Node {
 struct Inner {
     nodes: HashMap<NodeName, Node>,
     /// Their ports, also of those that are just being made.
-    ports: HashSet<u16>,
+    ports: Ports,
     /// The first files of nodes that have not been started yet.
     first_files: HashMap<NodeName, Vec<NodeFile>>,
     /// Nodes whose containers are held.
@@ -65,21 +66,18 @@ impl Nodes {
     /// Takes a node in.
     pub(super) fn insert(&self, name: NodeName, node: Node) {
         let mut inner = self.inner();
-        inner.ports.insert(node.port);
+        inner.ports.keep(node.port);
         inner.nodes.insert(name, node);
     }
 
-    /// Claims a port that `choose` finds, told which ones are taken: nodes are made at the same time.
-    pub(super) fn claim_port(&self, choose: impl FnOnce(&dyn Fn(u16) -> bool) -> Result<u16>) -> Result<u16> {
-        let mut inner = self.inner();
-        let port = choose(&|port| inner.ports.contains(&port))?;
-        inner.ports.insert(port);
-        Ok(port)
+    /// Claims a port for a node that is going to be made.
+    pub(super) fn claim_port(&self) -> Result<u16> {
+        self.inner().ports.claim()
     }
 
     /// The node of that port came to nothing.
     pub(super) fn release_port(&self, port: u16) {
-        self.inner().ports.remove(&port);
+        self.inner().ports.give_back(port);
     }
 
     /// Keeps a node's first files until its first start.
@@ -133,7 +131,7 @@ impl Nodes {
         inner.told_to_hold.remove(name);
         inner.first_files.remove(name);
         let node = inner.nodes.remove(name)?;
-        inner.ports.remove(&node.port);
+        inner.ports.give_back(node.port);
         Some(node)
     }
 

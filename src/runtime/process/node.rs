@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -24,7 +24,7 @@ use super::tree::{self, Process};
 use super::{Failed, Ground, Hinted, blocking, failed};
 use crate::model::NodeName;
 use crate::model::cluster::NodeState;
-use crate::runtime::{Job, JobOutput, Result};
+use crate::runtime::{Job, JobOutput, Result, ports};
 
 /// How long signals that nobody can refuse may take on a busy machine.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ impl Node {
                 return Err(failed(what, "the server ended at once; its log tells why"));
             };
             left -= 1;
-            if left == 0 || self.listens(&mut child).await || TcpListener::bind(self.address()).is_ok() {
+            if left == 0 || self.listens(&mut child).await || ports::is_free(self.address().port()) {
                 return Ok((child, process));
             }
         }
@@ -157,7 +157,7 @@ impl Node {
     /// Keeps the port for the node's life, unless somebody took it while the server was away. That is told: who looked at the
     /// node with psql finds another program there now.
     async fn settle_port(&self, ground: &Ground, events: &Events) -> Result<()> {
-        if TcpListener::bind(self.address()).is_ok() {
+        if ports::is_free(self.address().port()) {
             return Ok(());
         }
         let new = ground.take_port()?;
@@ -326,14 +326,4 @@ async fn read_log(mut stderr: ChildStderr, mut file: File, name: NodeName, event
         events.log(&name, cutter.push(&chunk[..count]), &mut thinned);
     }
     events.log(&name, cutter.end().into_iter().collect(), &mut thinned);
-}
-
-/// A free port below the range that outgoing connections are given, so that nobody takes it by chance.
-pub fn free_port(taken: impl Fn(u16) -> bool) -> Result<u16> {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let begin = range.split_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
-    let ports = if begin > 16_000 { 15_000..begin } else { 15_000..65_535 };
-    let is_free = |port: &u16| !taken(*port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let found = (0..500).map(|_| fastrand::u16(ports.clone())).find(is_free);
-    found.ok_or_else(|| failed("find a free port", format!("500 ports of {ports:?} on 127.0.0.1 are all taken")))
 }
