@@ -253,7 +253,9 @@ async fn on_screen<R: Runtime>(
     ended: &mut Ended,
 ) -> Result<u8> {
     let left = terminal::show(common, manner.keep, &mut session, ended).await;
-    let pages = plain::pages(manner, &Report::of(&session.model), &session.model);
+    let judged = plain::judge_for_reports(&mut session, manner).await;
+    let report = Report::of(&session.model);
+    let pages = plain::pages(manner, &report, &session.model);
     let live = session.model.stage == Stage::Live;
     // The lab goes first, whatever else failed: nothing of it must be left behind.
     // Who chose to destroy it meant it, --keep or not.
@@ -265,8 +267,9 @@ async fn on_screen<R: Runtime>(
     let closed = leave(session, kept && live).await;
     plain::write_pages(&pages)?;
     closed?;
+    judged?;
     Ok(match left? {
-        Left::Quit(_) | Left::Gone => exit::OK,
+        Left::Quit(_) | Left::Gone => plain::code_of(&report),
         Left::Signal(code) => code,
     })
 }

@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::chaos::kinds::{KINDS, Kind};
 use crate::model::Stamp;
 use crate::report;
+use crate::ui::Shade;
 
 /// Exit codes, as documented in the README.
 pub mod exit {
@@ -90,6 +91,9 @@ pub struct Common {
     /// No colours.
     #[arg(long, global = true)]
     pub no_color: bool,
+    /// Which background the colours are made for.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub theme: ThemeChoice,
     /// Look, but change nothing.
     #[arg(long, global = true)]
     pub read_only: bool,
@@ -105,6 +109,29 @@ pub enum RuntimeChoice {
     Docker,
     /// Child processes.
     Process,
+}
+
+/// Which background the colours are made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ThemeChoice {
+    /// A light one where the terminal says so (COLORFGBG), else a dark one; dark for exports.
+    #[default]
+    Auto,
+    /// Light text on dark.
+    Dark,
+    /// Dark text on light.
+    Light,
+}
+
+impl ThemeChoice {
+    /// The shade that is meant; `auto` where it is left to the lab.
+    pub fn shade(self, auto: Shade) -> Shade {
+        match self {
+            Self::Auto => auto,
+            Self::Dark => Shade::Dark,
+            Self::Light => Shade::Light,
+        }
+    }
 }
 
 /// What to do.
@@ -327,6 +354,20 @@ mod tests {
     fn settings_are_checked() {
         assert_eq!(setting("Work_Mem=8MB"), Ok(("work_mem".into(), "8MB".into())));
         assert!(setting("work_mem").is_err() && setting("a b=1").is_err());
+    }
+
+    #[test]
+    fn the_theme_is_the_terminals_unless_one_is_asked_for() {
+        let shade = |words: &[&str], auto| {
+            let cli = Cli::try_parse_from([&["replab", "list"][..], words].concat());
+            cli.map(|cli| cli.common.theme.shade(auto)).ok()
+        };
+        for auto in [Shade::Dark, Shade::Light] {
+            assert_eq!((shade(&[], auto), shade(&["--theme", "auto"], auto)), (Some(auto), Some(auto)));
+            assert_eq!(shade(&["--theme", "dark"], auto), Some(Shade::Dark));
+            assert_eq!(shade(&["--theme", "light"], auto), Some(Shade::Light));
+        }
+        assert_eq!(shade(&["--theme", "pink"], Shade::Dark), None);
     }
 
     #[test]

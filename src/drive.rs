@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::NodeName;
@@ -250,8 +252,9 @@ async fn carry_out<R: Runtime>(lab: &Arc<Lab<R>>, id: OpId, act: &Act, steps: &m
         Act::Promote(n) => replication::promote(lab, n, steps).await,
         Act::Follow { standby, upstream } => replication::follow(lab, standby, upstream, steps).await,
         Act::FollowAll { standbys, upstream } => failover::follow_all(lab, standbys, upstream, steps).await,
-        Act::Canvass { standbys, fence, after_ms } => {
-            failover::canvass(lab, standbys, fence.as_ref(), *after_ms, steps).await
+        Act::Canvass { standbys, fence, after_ms, counts } => {
+            sleep(Duration::from_millis(*after_ms)).await;
+            failover::canvass(lab, standbys, fence.as_ref(), *counts, steps).await
         }
         Act::TakeOver { node, rule, followers } => {
             failover::take_over(&telling, node, rule.as_ref(), followers, steps).await

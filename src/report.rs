@@ -76,6 +76,12 @@ pub struct Report {
     /// Nodes that came back as standbys, oldest first.
     #[serde(default)]
     pub rejoins: Vec<RejoinReport>,
+    /// When the last reading was judged, in milliseconds since the lab was opened.
+    #[serde(default)]
+    pub read_at_ms: Option<u64>,
+    /// What each node had and lacked at the last reading.
+    #[serde(default)]
+    pub nodes: Vec<NodeReport>,
     /// Where two primaries ran at the last reading: what each has to itself.
     #[serde(default)]
     pub sides: Vec<SideReport>,
@@ -152,6 +158,31 @@ pub struct RejoinReport {
     pub end: Option<String>,
     /// Rows of the writer that only it had, thrown away; none where they could not be counted.
     pub thrown_away: Option<BTreeMap<u32, Vec<(u64, u64)>>>,
+}
+
+/// What a node had and lacked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node.
+    pub node: String,
+    /// Rows of the writer that are there, however their commits were answered.
+    pub rows: u64,
+    /// Acknowledged writes that are there.
+    pub present: u64,
+    /// Acknowledged writes that are not.
+    pub missing: u64,
+    /// Why it could not be read; the figures are 0 then.
+    pub unreadable: Option<String>,
+}
+
+impl NodeReport {
+    /// "s1 58 present, 2 missing".
+    pub fn in_words(&self) -> String {
+        match &self.unreadable {
+            Some(why) => format!("{} could not be read ({why})", self.node),
+            None => format!("{} {} present, {} missing", self.node, self.present, self.missing),
+        }
+    }
 }
 
 /// One side of a split brain.
@@ -244,6 +275,8 @@ impl Report {
             timelines: moves::timelines(model),
             handovers: model.handovers.iter().map(moves::handover).collect(),
             rejoins: model.rejoins.iter().map(moves::rejoin).collect(),
+            read_at_ms: verified.map(|v| v.at.0 / 1_000),
+            nodes: verified.map(moves::nodes).unwrap_or_default(),
             sides: verified.map(moves::sides).unwrap_or_default(),
             chaos: None,
             error: model.broken_off().map(str::to_owned),

@@ -202,6 +202,9 @@ pub struct Owner {
     pub pid_start: u64,
     /// The kernel's boot id.
     pub boot_id: String,
+    /// The PID namespace that the process id is of (`pid:[4026531836]`); empty where it isn't known.
+    #[serde(default)]
+    pub pid_ns: String,
     /// The user's numeric id.
     pub uid: u32,
 }

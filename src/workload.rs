@@ -52,6 +52,8 @@ pub struct WriterPlan {
     pub level: String,
     /// Finish what is in flight, then only write what was asked for by [`WriterCommand`].
     pub paused: bool,
+    /// Finish what is in flight, then write nothing, asked for or not, until this is over.
+    pub held: bool,
     /// Size of each row's payload.
     pub payload_bytes: usize,
 }
@@ -59,7 +61,7 @@ pub struct WriterPlan {
 impl Default for WriterPlan {
     fn default() -> Self {
         let (name, level) = (String::new(), "on".to_owned());
-        Self { target: None, name, clients: 0, rate: None, level, paused: false, payload_bytes: 32 }
+        Self { target: None, name, clients: 0, rate: None, level, paused: false, held: false, payload_bytes: 32 }
     }
 }
 

@@ -102,7 +102,7 @@ fn expectations_decide_the_exit_code() {
 }
 
 /// What a report of a lab without chaos has at its top: fields are added, never changed or taken away.
-const REPORT_KEYS: [&str; 22] = [
+const REPORT_KEYS: [&str; 24] = [
     "report_version",
     "replab",
     "scenario",
@@ -123,6 +123,8 @@ const REPORT_KEYS: [&str; 22] = [
     "timelines",
     "handovers",
     "rejoins",
+    "read_at_ms",
+    "nodes",
     "sides",
     "error",
 ];
@@ -139,6 +141,28 @@ fn what_a_lesson_leaves_broken_is_healed_before_the_verdict() {
     assert_eq!(out.code, 0, "{}{}", out.out, out.err);
     let told = ["is cut, silently", "  heal\n", "every link carries again", "  verify\n", "verdict sound"];
     in_order(&out.out, &told);
+}
+
+/// A setting of the command line is in force on all nodes, and wins over the lesson's own; one that the server refuses ends the run
+/// with the server's words.
+#[test]
+fn settings_of_the_command_line_are_in_force() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let lesson = house.path().join("settings.toml");
+    let step = |node: &str| format!("[[step]]\nsql = \"SHOW work_mem\"\non = \"{node}\"\nvalue = \"7MB\"\n");
+    let head = "title = \"Settings\"\nsummary = \"Asked on each node.\"\n[settings]\nwork_mem = \"5MB\"\n";
+    std::fs::write(&lesson, ["p", "s1", "s2"].map(step).iter().fold(head.to_owned(), |text, step| text + step))
+        .unwrap();
+    let play = |set: &str| {
+        let words = ["play", lesson.to_str().unwrap(), "--headless", "--set", set];
+        said(&house.replab(&words).stdin(Stdio::null()).output().unwrap())
+    };
+    let out = play("work_mem=7MB");
+    assert_eq!(out.code, 0, "{}{}", out.out, out.err);
+    let out = play("no_such_setting=1");
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    assert!(out.err.contains("unrecognized configuration parameter"), "{}", out.err);
+    assert!(house.lab_folders_are_empty());
 }
 
 /// What a lesson without an option more found as its place, and what was said on the way there.

@@ -407,6 +407,13 @@ async fn an_election_waits_for_enough_answers<R: Runtime>(mut stage: Stage<R>) {
     writes_go_on(&mut stage, 100).await;
     stage.command("stop s1").await;
     writes_go_on(&mut stage, 100).await;
+    // Whoever may still run isn't fenced for an election that comes to nothing.
+    stage.command("freeze p").await;
+    refused(&mut stage, "failover", "s1 missing").await;
+    assert_eq!(stage.model().node(&name("p")).unwrap().state, NodeState::Frozen);
+    stage.command("thaw p").await;
+    writes_go_on(&mut stage, 100).await;
+    assert_eq!(stage.psql("p", "SELECT pg_is_in_recovery()").await, "f");
     stage.command("kill p").await;
     refused(&mut stage, "failover", "s1 missing").await;
     stage.command("auto-failover on timeout 500ms").await;

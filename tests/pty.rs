@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use common::empty_engine::EmptyEngine;
 use common::house::{Ground, House};
 use common::images::no_builds;
-use common::terminal::{Terminal, lsns, number_after};
+use common::terminal::{DEADLINE, Terminal, lsns, number_after};
 use common::way::Way;
 
 const LARGE: (u16, u16) = (160, 45);
@@ -380,6 +380,39 @@ fn the_mouse_and_the_clipboard() {
     leave(&house, &mut terminal);
 }
 
+fn report(house: &House) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(house.path().join("report.json")).unwrap()).unwrap()
+}
+
+/// However a lab is left: its report is of nodes that were healed and read at the end, and the exit code is what the run deserves.
+#[test]
+fn a_lab_that_is_left_is_judged_for_its_report() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let file = house.path().join("report.json").display().to_string();
+    for signal in [None, Some((Signal::TERM, 143))] {
+        let mut terminal = Terminal::start(&house, &["up", "--report", &file], SMALL);
+        terminal.until("acknowledged writes", |s| (acked(s)? > 5).then_some(()));
+        terminal.command("cut p s1");
+        match signal {
+            None => leave(&house, &mut terminal),
+            Some((signal, code)) => {
+                terminal.signal(signal);
+                assert_eq!(terminal.exit(), code);
+            }
+        }
+        let report = report(&house);
+        let nodes = report["nodes"].as_array().unwrap();
+        let whole = nodes.iter().filter(|n| n["missing"] == 0 && n["present"].as_u64() > Some(5)).count();
+        assert!(report["verdict"] == "sound" && report["read_at_ms"].is_u64() && whole == 3, "{report:#}");
+    }
+    let words = ["up", "--set", "no_such_setting=1", "--report", &file];
+    let mut terminal = Terminal::start(&house, &words, SMALL);
+    terminal.until_text("unrecognized configuration");
+    terminal.keys("q");
+    assert_eq!(terminal.exit(), 4, "as without a screen");
+    assert!(report(&house)["error"].is_string());
+}
+
 /// What ends the program from outside, or by Ctrl-C.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -540,23 +573,40 @@ fn cleaned_from_the_menu(house: &House) -> String {
     terminal.text()
 }
 
+/// A standby is being copied: its card says so, or by now that it starts; then its container or its processes are there, too.
+fn until_copied_to_s3(house: &House, terminal: &Terminal, lab: &str) {
+    let spins = |before: &str| before.ends_with(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c));
+    let says = |s: &str, word: &str| s.match_indices(word).any(|(at, _)| spins(&s[..at]));
+    terminal.until("a base backup", |s| (says(s, " pg_base") || says(s, " starting")).then_some(()));
+    let end = Instant::now() + DEADLINE;
+    let is_of_s3 = |one: &String| one.ends_with("/s3/data") || one.contains("-s3\"");
+    while !house.remains(lab).iter().any(is_of_s3) {
+        assert!(Instant::now() < end, "nothing of s3 is there:\n{}", terminal.text());
+    }
+}
+
 /// Killed in the middle, it leaves a lab behind; `clean` or the start screen takes all of it, and nothing else.
 fn killed_and_cleaned(ground: Ground) {
     let Some(house) = House::on(ground) else { return };
     let beside = Beside::start(&house);
-    for (words, moment) in [(&["up", "--standbys", "8"][..], "bring-up"), (&["up"], "● live")] {
-        let mut terminal = Terminal::start(&house, words, SMALL);
+    for (words, moment, size) in
+        [(&["up", "--standbys", "8"][..], "bring-up", SMALL), (&["up"], "● live", SMALL), (&["up"], "add s3", LARGE)]
+    {
+        let mut terminal = Terminal::start(&house, words, size);
         let pid = terminal.pid();
         // The first thing of the lab is on its way when the screen says so, and there a moment later.
-        let there =
-            |s: &str| (s.contains(moment) || (moment == "bring-up" && coming_up(s))) && !house.labs_of(pid).is_empty();
-        terminal.until(moment, |s| there(s).then_some(()));
+        let reached = |s: &str| if moment == "bring-up" { coming_up(s) } else { s.contains("● live") };
+        terminal.until(moment, |s| (reached(s) && !house.labs_of(pid).is_empty()).then_some(()));
         let labs = house.labs_of(pid);
         assert_eq!(labs.len(), 1, "{moment}: {labs:?}");
+        if moment == "add s3" {
+            terminal.command(moment);
+            until_copied_to_s3(&house, &terminal, labs.first().unwrap());
+        }
         terminal.signal(Signal::KILL);
         assert_eq!(terminal.exit(), 255);
         let stranger = house.stranger(labs.first().unwrap());
-        let said = if moment == "bring-up" { cleaned(&house) } else { cleaned_from_the_menu(&house) };
+        let said = if moment == "● live" { cleaned_from_the_menu(&house) } else { cleaned(&house) };
         assert!(said.contains("removed"), "{said}");
         assert!(stranger.is_there(), "a stranger's thing was removed: {said}");
         stranger.remove();

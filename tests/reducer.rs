@@ -705,7 +705,7 @@ fn the_model_is_a_function_of_its_messages() {
 fn a_disk_that_fills_holds_the_writer_until_there_is_room() {
     let mut lab = Lab::live(None);
     let disk = |free: Option<u64>| Msg::Observed(Observation::Disk(free));
-    let held = |effects: &[Effect]| matches!(effects, [Effect::Writer(plan)] if plan.paused);
+    let held = |effects: &[Effect]| matches!(effects, [Effect::Writer(plan)] if plan.held);
     assert!(lab.msg(disk(Some(2 << 30))).is_empty());
     assert!(held(&lab.msg(disk(Some(900 << 20)))), "the writer is held");
     assert!(lab.said("only 900 MB are free") && lab.said("the floor of 1.0 GB"));
@@ -791,10 +791,24 @@ fn refuses(lab: &mut Lab) -> Vec<Effect> {
     lab.msg(Msg::Probed(name("p"), Probe::Refused("refused".into())))
 }
 
+/// p is seen to be down, and then to refuse.
+fn dies(lab: &mut Lab) -> Vec<Effect> {
+    lab.msg(Msg::Observed(Observation::Node(name("p"), Look::State(NodeState::Exited(Some(137))))));
+    refuses(lab)
+}
+
+/// Whom the only act, a question to the standbys, fences.
+fn fenced(effects: &[Effect]) -> Option<NodeName> {
+    match acts(effects)[..] {
+        [Act::Canvass { fence, .. }] => fence.clone(),
+        _ => panic!("{effects:?}"),
+    }
+}
+
 #[test]
 fn a_refused_primary_is_fenced_and_the_most_advanced_takes_over() {
     let mut lab = watched("FIRST 1 (s1, s2)", "auto-failover on timeout 3s");
-    let effects = refuses(&mut lab);
+    let effects = dies(&mut lab);
     let Act::Canvass { fence, standbys, .. } = acts(&effects)[0] else { panic!("{effects:?}") };
     assert_eq!((fence, standbys.len()), (&Some(name("p")), 2));
     assert!(refuses(&mut lab).is_empty(), "one failover at a time");
@@ -949,8 +963,7 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
 /// An automatic failover under ANY 1 whose election waits for s1; its operation.
 fn waits_for_s1(setting: &str) -> (Lab, u64) {
     let mut lab = watched("ANY 1 (s1, s2)", setting);
-    lab.msg(Msg::Observed(Observation::Node(name("p"), Look::State(NodeState::Exited(Some(137))))));
-    refuses(&mut lab);
+    dies(&mut lab);
     let id = lab.model.next_op - 1;
     asked_s2(&mut lab, id);
     (lab, id)
@@ -959,6 +972,93 @@ fn waits_for_s1(setting: &str) -> (Lab, u64) {
 /// Only s2 has answered the election.
 fn asked_s2(lab: &mut Lab, id: u64) -> Vec<Effect> {
     lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])))
+}
+
+/// Both standbys have answered it.
+fn asked_both(lab: &mut Lab, id: u64, s1: u64) -> Vec<Effect> {
+    lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", s1), answer("s2", 100)])))
+}
+
+/// A refused connection is no proof that p is down.
+#[test]
+fn a_primary_that_may_run_is_fenced_once_enough_have_answered() {
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    assert_eq!(fenced(&refuses(&mut lab)), None);
+    let id = lab.model.next_op - 1;
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "it waits, and leaves p alone");
+    assert!(lab.said("the election waits for s1: 1 of the 2 standbys"), "{}", lab.last_words());
+    let effects = asked_both(&mut lab, id, 90);
+    assert_eq!(fenced(&effects), Some(name("p")));
+    assert!(matches!(acts(&effects)[..], [Act::Canvass { after_ms: 0, .. }]));
+    assert!(lab.model.waiting_election().is_none() && lab.model.handovers[0].elected.is_none());
+    // What p wrote on until the fence counts.
+    let effects = asked_both(&mut lab, id, 120);
+    assert!(matches!(acts(&effects)[..], [Act::TakeOver { node, .. }] if *node == name("s1")), "{effects:?}");
+    // Where s1 falls silent just then, what it has cost is told.
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    refuses(&mut lab);
+    assert_eq!(fenced(&asked_both(&mut lab, id, 90)), Some(name("p")));
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), None);
+    assert!(lab.said("the election waits for s1: p is fenced, and 1 of the 2 standbys"), "{}", lab.last_words());
+    // One that is just being killed by order is fenced with the only question.
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    lab.say("kill p");
+    assert_eq!(fenced(&refuses(&mut lab)), Some(name("p")));
+    let id = lab.model.next_op - 1;
+    let effects = asked_both(&mut lab, id, 90);
+    assert!(matches!(acts(&effects)[..], [Act::TakeOver { node, .. }] if *node == name("s2")), "{effects:?}");
+}
+
+#[test]
+fn a_failover_that_is_refused_by_hand_fences_nobody() {
+    let mut lab = Lab::live(None);
+    lab.see_all("ANY 1 (s1, s2)");
+    lab.say("freeze p");
+    lab.done(1, Ok(Happened::Plain));
+    assert_eq!(fenced(&lab.say("failover")), None);
+    assert!(acts(&asked_s2(&mut lab, 2)).is_empty());
+    assert!(lab.said("failover failed: 1 of the 2 standbys that must answer do; s1 missing."), "{}", lab.last_words());
+    assert_eq!(fenced(&lab.say("failover")), None);
+    assert_eq!(fenced(&asked_both(&mut lab, 3, 90)), Some(name("p")));
+    asked_s2(&mut lab, 3);
+    assert!(lab.said("failover failed: p is fenced, and 1 of the 2 standbys"), "{}", lab.last_words());
+}
+
+#[test]
+fn a_promotion_by_hand_ends_the_election_that_waits() {
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    assert!(matches!(acts(&lab.say("promote s2"))[..], [Act::Promote(_)]), "{}", lab.last_words());
+    assert_eq!(fenced(&asked_both(&mut lab, id, 120)), None, "nobody is elected beside it");
+    lab.done(id + 1, Ok(Happened::Promoted { timeline: 2, fork: None, names: String::new() }));
+    let effects = asked_both(&mut lab, id, 120);
+    assert!(acts(&effects).is_empty(), "{effects:?}");
+    assert_eq!(lab.last_words(), "s2 has become the primary meanwhile: no failover");
+    assert!(lab.model.ops.is_empty() && lab.model.primary == Some(name("s2")));
+    // One that failed leaves the election as it was.
+    let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
+    lab.say("promote s2");
+    lab.done(id + 1, Err("the node burns".into()));
+    let effects = asked_both(&mut lab, id, 120);
+    assert!(matches!(acts(&effects)[..], [Act::TakeOver { node, .. }] if *node == name("s1")), "{effects:?}");
+}
+
+#[test]
+fn nobody_is_promoted_by_hand_beside_a_handover() {
+    let refused = |lab: &mut Lab, why: &str| {
+        assert!(lab.say("promote s2").is_empty(), "{why}");
+        assert!(lab.last_words().contains(why), "{}", lab.last_words());
+    };
+    let mut lab = Lab::live(None);
+    assert!(matches!(acts(&lab.say("switchover s1"))[..], [Act::Switchover { .. }]), "{}", lab.last_words());
+    refused(&mut lab, "`switchover s1` is under way");
+    // An election that doesn't wait (any more).
+    let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
+    refuses(&mut lab);
+    refused(&mut lab, "`failover` is under way");
+    let id = lab.model.next_op - 1;
+    asked_s2(&mut lab, id);
+    asked_both(&mut lab, id, 90);
+    refused(&mut lab, "`failover` is under way");
 }
 
 #[test]
@@ -987,16 +1087,11 @@ fn a_loss_may_be_allowed_while_the_election_waits() {
 #[test]
 fn a_primary_that_comes_back_while_the_election_waits_stays_the_primary() {
     let state = |s| Msg::Observed(Observation::Node(name("p"), Look::State(s)));
-    let fenced = |effects: &[Effect]| match acts(effects)[..] {
-        [Act::Canvass { fence, .. }] => fence.clone(),
-        _ => panic!("{effects:?}"),
-    };
     let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
     lab.say("start p");
     lab.msg(state(NodeState::Running));
     assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "it is coming up: it isn't killed, and nobody is promoted");
-    let both = vec![answer("s1", 100), answer("s2", 100)];
-    assert_eq!(fenced(&lab.done(id, Ok(Happened::Canvassed(both)))), None);
+    assert_eq!(fenced(&asked_both(&mut lab, id, 100)), None);
     lab.see("p", primary("ANY 1 (s1, s2)", &BOTH, 0));
     let effects = asked_s2(&mut lab, id);
     assert!(acts(&effects).is_empty(), "{effects:?}");
@@ -1006,13 +1101,14 @@ fn a_primary_that_comes_back_while_the_election_waits_stays_the_primary() {
     // A last refusal on its way is nothing new; that it dies again is.
     assert!(acts(&refuses(&mut lab)).is_empty());
     lab.msg(Msg::Probed(name("p"), Probe::Answered { role: Role::Primary, wal: Lsn(100), streams: true }));
-    assert!(matches!(acts(&refuses(&mut lab))[..], [Act::Canvass { fence: Some(_), .. }]));
+    assert!(matches!(acts(&refuses(&mut lab))[..], [Act::Canvass { after_ms: 0, .. }]));
     // One that doesn't come up is fenced after all.
     let (mut lab, id) = waits_for_s1("auto-failover on timeout 3s");
     lab.say("start p");
     lab.msg(state(NodeState::Running));
     lab.wait_ms(11_000);
-    assert_eq!(fenced(&asked_s2(&mut lab, id)), Some(name("p")));
+    assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "not for an election that goes on waiting");
+    assert_eq!(fenced(&asked_both(&mut lab, id, 100)), Some(name("p")));
 }
 
 /// A primary that is cut off answers all the while; it is back when a standby hears it again.
@@ -1185,6 +1281,11 @@ fn moving_the_primary_is_refused_where_it_makes_no_sense() {
         lab.say(cure);
         lab.done(id + 1, Ok(Happened::Plain));
     }
+    // No standby at all.
+    let mut lab = Lab::live(None);
+    lab.model.nodes.truncate(1);
+    assert!(lab.say("failover").is_empty());
+    assert!(lab.last_words().contains("there is nobody left to fail over to"), "{}", lab.last_words());
 }
 
 #[test]
@@ -1706,9 +1807,9 @@ fn a_former_primary_is_no_rival_before_it_has_answered() {
 #[test]
 fn a_failover_that_broke_off_tells_no_figures() {
     let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
-    refuses(&mut lab);
+    dies(&mut lab);
     let id = lab.model.next_op - 1;
-    lab.done(id, Ok(Happened::Canvassed(vec![answer("s1", 100), answer("s2", 100)])));
+    asked_both(&mut lab, id, 100);
     lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
     lab.done(id, Err("the database system is shutting down".into()));
     lab.msg(Msg::FirstAck(name("s1")));

@@ -239,6 +239,8 @@ const WHOLE: &str = r#"{
         "node": "p", "at_ms": 195000, "road": "rewound", "detour": null, "fork": "0/3000148", "end": "0/30001A0",
         "thrown_away": {"1": [[4, 4]]}
     }],
+    "read_at_ms": 199000,
+    "nodes": [{"node": "s2", "rows": 0, "present": 0, "missing": 0, "unreadable": "refused"}],
     "sides": [{"node": "p", "only": {"1": [[4, 4]]}, "lost_if_it_loses": 1}],
     "chaos": {
         "seed": 7, "kinds": ["kill"], "standbys": 2, "for_ms": 60000, "within_ms": 10000,

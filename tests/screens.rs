@@ -107,6 +107,7 @@ fn faults() {
     both("frozen", &models::frozen(), &view());
     both("killed", &models::killed(), &view());
     both("promoted", &models::promoted(), &view());
+    assert_snapshot!("promoted_120x36", picture(&models::promoted(), &view(), (120, 36)));
     both("stale", &models::stale(), &view());
     both("links", &models::links(), &view());
     both("isolated", &models::isolated(), &view());
@@ -140,6 +141,42 @@ fn beside_a_cut_the_rest_is_told_where_there_is_room() {
     let drawn = |size| picture(&model, &view(), size);
     assert!(drawn((160, 45)).contains(" cut + slow 80ms "), "{}", drawn((160, 45)));
     assert!(!drawn((80, 24)).contains("cut + slow"), "{}", drawn((80, 24)));
+}
+
+/// In the frame where that is wide enough, else at the primary that began the timeline.
+#[test]
+fn a_fork_is_told_at_every_size() {
+    for size in [(80, 24), (100, 30), (110, 36), (120, 36), (134, 40), (136, 40), (137, 40), (160, 45)] {
+        let drawn = picture(&models::promoted(), &view(), size);
+        let (header, node) = (drawn.contains("tl 1→2 at 0/5A1C3F0"), drawn.contains("fork 0/5A1C3F0"));
+        assert_ne!(header, node, "{size:?}\n{drawn}");
+        assert_eq!(header, size.0 > 136, "{size:?}\n{drawn}");
+        assert!(drawn.contains(" 3 nodes "), "{size:?}\n{drawn}");
+    }
+}
+
+/// Clients don't go to a standby while the lab is well, but they will when it is promoted: what is wrong there has a mark.
+#[test]
+fn what_is_wrong_between_clients_and_a_standby_is_told_there() {
+    let mut model = models::live(2, "");
+    let Command::Link(harm, which) = "cut client s1".parse().unwrap() else { panic!("that is about a link") };
+    let pairs = which.pairs(model.names());
+    model.links.harm(pairs, harm);
+    for size in [(120, 36), (160, 45)] {
+        let drawn = picture(&model, &view(), size);
+        let rows: Vec<Vec<char>> = drawn.lines().map(|line| line.chars().collect()).collect();
+        let at = |row: usize, text: &str| {
+            let line: String = rows[row].iter().collect();
+            line.split_once(text).map(|(left, _)| left.chars().count())
+        };
+        let border = (0..rows.len()).find(|row| at(*row, " ╳ clients cut ").is_some());
+        let border = border.unwrap_or_else(|| panic!("{size:?}\n{drawn}"));
+        assert_eq!(at(border, " ╳ clients cut "), at(border + 1, " ◇ s1 "), "{size:?}\n{drawn}");
+    }
+    let drawn = picture(&model, &view(), (80, 24));
+    let lines: Vec<&str> = drawn.lines().collect();
+    let s1 = lines.iter().position(|line| line.contains("◇ s1 standby")).unwrap();
+    assert!(lines[s1 + 1].contains("clients cut"), "{drawn}");
 }
 
 #[test]
@@ -341,6 +378,44 @@ fn without_colours_nothing_has_one() {
     let buffer = buffer(&models::frozen(), &View::new(ColourMode::None, Shade::Dark), (160, 45));
     assert!(buffer.content.iter().all(|c| c.fg == Color::Reset && c.bg == Color::Reset));
     assert!(buffer.content.iter().any(|c| c.modifier.contains(Modifier::BOLD)));
+}
+
+/// How much two colours differ in light, as WCAG reckons it: 1 for the same, 21 for black and white.
+fn contrast(one: [u8; 3], other: [u8; 3]) -> f64 {
+    let light = |colour: [u8; 3]| {
+        let [red, green, blue] = colour.map(|part| {
+            let part = f64::from(part) / 255.0;
+            if part <= 0.04 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        });
+        0.05 + 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    };
+    let (one, other) = (light(one), light(other));
+    one.max(other) / one.min(other)
+}
+
+/// On a light ground no text is light itself, whether replab sets the ground or the terminal has it.
+#[test]
+fn light_can_be_read() {
+    use ratatui::style::Color::{self, Blue, Magenta, Red, Reset};
+    let readable = |ink: Color, ground: Color| match (ink, ground) {
+        (Color::Rgb(r, g, b), Color::Rgb(red, green, blue)) => contrast([r, g, b], [red, green, blue]) >= 4.5,
+        (ink, ground) => [Reset, Red, Blue, Magenta].contains(&ink) && ground == Reset,
+    };
+    for colours in [ColourMode::Full, ColourMode::Sixteen] {
+        let light = View::new(colours, Shade::Light);
+        let plain = all_models().into_iter().map(|model| (model, light.clone()));
+        let windows =
+            popups().into_iter().map(|popup| (models::frozen(), View { popups: vec![popup], ..light.clone() }));
+        for (model, view) in plain.chain(windows) {
+            for size in [(80, 24), (120, 36), (160, 45)] {
+                let drawn = buffer(&model, &view, size);
+                let words = drawn.content.iter().filter(|c| c.symbol().contains(char::is_alphanumeric));
+                let marks = drawn.content.iter().filter(|_| colours == ColourMode::Sixteen);
+                let found = words.chain(marks).find(|c| !readable(c.fg, c.bg));
+                assert_eq!(found, None, "{colours:?} {size:?}\n{}", text(&drawn));
+            }
+        }
+    }
 }
 
 /// How the first cell of this text looks.

@@ -129,6 +129,8 @@ async fn a_low_disk_holds_the_writer<R: Runtime>(mut stage: Stage<R>) {
     let free = stage.until("a look at the disk", |m| m.disk_free).await;
     println!("free: {free}, by df: {}", df());
     assert!(free.abs_diff(df()) < 4 << 30, "others write here too, but not that much");
+    // Writes asked for beside the plan are held, too.
+    stage.command("write 200000").await;
     stage.until_so("acked writes", |m| m.ledger.counts().acked > 10).await;
     // More than any disk has.
     stage.session.model.disk_floor = 1 << 60;

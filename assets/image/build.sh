@@ -9,6 +9,7 @@
 #
 #   REPLAB_DEBIAN_MIRROR=URL     a Debian mirror, instead of the one in apt's sources
 #   REPLAB_ALLOW_UNSIGNED=1      go on when no key on this machine can check the mirror's signature
+#   REPLAB_BUILD_COMMAND=WORDS   how messages name the way to run this again; replab sets it
 #   TMPDIR=DIR                   where to work (1000 MB; not mounted noexec or nodev); /var/tmp if unset
 #
 # Exit status: 0 made; 1 failed; 2 wrong use; 3 this version can't be had; 4 the person has to do something first,
@@ -22,7 +23,7 @@ apt_helper=/usr/lib/apt/apt-helper
 locks=/run/replab-image
 uid=999
 # Found out on the way, and global because they are still needed when the script is on its way out.
-major='' tag='' slug='' suite='' mirror='' work='' root='' child=''
+major='' tag='' again='' slug='' suite='' mirror='' work='' root='' child=''
 
 say() { printf 'replab-image: %s\n' "$*" >&2; }
 phase() { say "phase $*"; }
@@ -47,13 +48,14 @@ read_arguments() {
   suite=$(suite_of "$major") || exit $?
   [[ $tag =~ ^[a-z0-9][a-zA-Z0-9._/:-]*$ ]] || die 2 "'$tag' is no image name; such as: replab/postgres:$major"
   [[ ${tag##*/} == *:* ]] || tag=$tag:latest
+  again=${REPLAB_BUILD_COMMAND:-$here/build.sh $major $tag}
 }
 
 # ---- what it needs ----------------------------------------------------------------------------------------------
 
 require_root() {
   [ "$(id -u)" = 0 ] && return
-  die 4 "this needs root. Run: sudo $here/build.sh $major $tag"
+  die 4 "this needs root. Run: sudo $again"
 }
 
 require_docker() {
@@ -115,7 +117,7 @@ find_mirror() {
   done
   archives=$(printf '%s ' ${archives:-none} | without_secrets)
   die 4 "no archive that apt is set up with gives Debian $suite, or none can be reached (${archives% })." \
-    "Name a mirror: REPLAB_DEBIAN_MIRROR=URL $here/build.sh $major $tag"
+    "Name a mirror: REPLAB_DEBIAN_MIRROR=URL $again"
 }
 
 # A mirror's address may hold a user and a password.
@@ -208,7 +210,7 @@ bootstrap() {
   [ "${REPLAB_ALLOW_UNSIGNED-}" = 1 ] ||
     die 4 "no key on this machine can check Debian $suite." \
       'Run: apt-get update && apt-get install -y debian-archive-keyring.' \
-      "If that doesn't help and you trust the mirror and the way to it: REPLAB_ALLOW_UNSIGNED=1 $here/build.sh $major $tag"
+      "If that doesn't help and you trust the mirror and the way to it: REPLAB_ALLOW_UNSIGNED=1 $again"
   say 'warning: the packages are NOT checked against a signature (REPLAB_ALLOW_UNSIGNED=1)'
   bootstrap_with --no-check-gpg || explain_failure
 }
@@ -397,7 +399,7 @@ make_work() {
   done
   free=$(df -Pm "$base" | awk 'NR == 2 { print $4 }')
   [ "$free" -ge 1000 ] ||
-    die 4 "needs 1000 MB in $base, where $free are free. Name another place: TMPDIR=DIR $here/build.sh $major $tag"
+    die 4 "needs 1000 MB in $base, where $free are free. Name another place: TMPDIR=DIR $again"
   work=$(mktemp -d "$base/replab-image.$slug.XXXXXXXX")
   root=$work/root
 }

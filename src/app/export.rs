@@ -37,12 +37,14 @@ pub fn run(common: &Common, words: &ExportWords) -> Result<u8> {
     if let Some(why) = &shown.reel.damage {
         complain(&format!("{}: {why}; what comes before is exported", shown.name))?;
     }
+    // A picture shall look the same wherever it is made: this terminal isn't asked.
+    let shade = common.theme.shade(Shade::Dark);
     if let Some(out) = &words.cast {
-        let film = cast(&shown, words.size)?;
+        let film = cast(&shown, words.size, shade)?;
         put(common, &target(&shown, out.as_deref(), ".cast")?, &film)?;
     }
     for at in &words.svg {
-        let picture = svg(&shown, *at, words.size)?;
+        let picture = svg(&shown, *at, words.size, shade)?;
         put(common, &target(&shown, words.out.as_deref(), &format!("-{}.svg", seconds(*at)))?, &picture)?;
     }
     if let Some(out) = &words.scenario {
@@ -84,13 +86,13 @@ fn seconds(at: Stamp) -> String {
 }
 
 /// The screen as it was at that moment, with the clock of a replay: nobody shall take it for a lab that runs.
-fn picture(model: &Model, past: Past, size: (u16, u16)) -> Buffer {
-    let mut view = View { size, ..View::new(ColourMode::Full, Shade::Dark) };
+fn picture(model: &Model, past: Past, size: (u16, u16), shade: Shade) -> Buffer {
+    let mut view = View { size, ..View::new(ColourMode::Full, shade) };
     view.past = Some(past);
     ui::picture(model, &view)
 }
 
-fn svg(shown: &Shown, at: Stamp, size: (u16, u16)) -> Result<String> {
+fn svg(shown: &Shown, at: Stamp, size: (u16, u16), shade: Shade) -> Result<String> {
     let end = shown.reel.end();
     if at > end {
         let why = format!("the recording ends at {}; {} is later", seconds(end), seconds(at));
@@ -99,12 +101,12 @@ fn svg(shown: &Shown, at: Stamp, size: (u16, u16)) -> Result<String> {
     let mut player = Player::new();
     player.seek(&shown.reel, &shown.film, at).map_err(|why| eyre!("{why}"))?;
     let past = told(&shown.reel, at, false, PACE, false);
-    let view = View::new(ColourMode::Full, Shade::Dark);
-    Ok(ui::svg(&picture(&player.model, past, size), &view.theme))
+    let view = View::new(ColourMode::Full, shade);
+    Ok(ui::svg(&picture(&player.model, past, size, shade), &view.theme))
 }
 
 /// A film in the third version of asciicast: a line for the head, then `[seconds since the line before, kind, data]`.
-fn cast(shown: &Shown, (width, height): (u16, u16)) -> Result<String> {
+fn cast(shown: &Shown, (width, height): (u16, u16), shade: Shade) -> Result<String> {
     crossterm::style::force_color_output(true);
     let header = &shown.reel.header;
     let began = header.began.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
@@ -124,7 +126,7 @@ fn cast(shown: &Shown, (width, height): (u16, u16)) -> Result<String> {
             cast.event(ms, "m", &mark.text);
         }
         let past = told(&shown.reel, at, true, PACE, false);
-        let now = picture(&player.model, past, (width, height));
+        let now = picture(&player.model, past, (width, height), shade);
         let changed = before.diff(&now);
         if !changed.is_empty() {
             let mut drawn = Vec::new();

@@ -5,12 +5,16 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Whoever reads is ready long before this, unless the terminal is gone.
+const READY_LIMIT: Duration = Duration::from_secs(1);
 
 /// The terminal's events, one each time it is asked: what comes when nobody asks stays with crossterm, for the next screen.
 pub struct Inputs {
@@ -22,13 +26,19 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Begins to read. Inside tokio only.
+    /// Begins to read: a change of the terminal's size is noticed from here on. Inside tokio only.
     pub fn begin() -> Self {
         let (ask, asks) = mpsc::channel(1);
         let (tell, told) = mpsc::channel(1);
         let (stop, here) = (CancellationToken::new(), Handle::current());
         let over = stop.clone();
-        thread::spawn(move || here.block_on(over.run_until_cancelled(read(asks, tell))));
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let events = EventStream::new();
+            let _ = ready.send(());
+            here.block_on(over.run_until_cancelled(read(events, asks, tell)))
+        });
+        let _ = is_ready.recv_timeout(READY_LIMIT);
         Self { ask, told, asked: false, _reads: stop.drop_guard() }
     }
 
@@ -44,8 +54,7 @@ impl Inputs {
     }
 }
 
-async fn read(mut asks: mpsc::Receiver<()>, tell: mpsc::Sender<io::Result<Event>>) {
-    let mut events = EventStream::new();
+async fn read(mut events: EventStream, mut asks: mpsc::Receiver<()>, tell: mpsc::Sender<io::Result<Event>>) {
     while asks.recv().await.is_some() {
         let Some(event) = events.next().await else { return };
         if tell.send(event).await.is_err() {

@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::clean::{leftovers, orphans};
 use super::plain::{complain, print};
 use super::{progress, recorder, setup};
-use crate::cli::{Common, exit};
+use crate::cli::{Common, RuntimeChoice, exit};
 use crate::model::journal::Tone;
 use crate::recording::shipped::{SHIPPED, named};
+use crate::runtime::RuntimeError;
 use crate::runtime::docker::{self, Engine};
 use crate::runtime::process::Programs;
 use crate::scenario;
@@ -57,7 +58,7 @@ pub async fn doctor(common: &Common) -> Result<u8> {
     Ok(if good { exit::OK } else { exit::ENGINE })
 }
 
-fn check(what: &'static str, found: Result<String, &crate::runtime::RuntimeError>) -> Check {
+fn check(what: &'static str, found: Result<String, &RuntimeError>) -> Check {
     match found {
         Ok(found) => Check { what, ok: true, found, mend: None },
         Err(e) => Check { what, ok: false, found: e.why.clone(), mend: e.hint.clone() },
@@ -211,7 +212,8 @@ pub async fn menu(common: &Common) -> Result<StartMenu> {
     }
     entries.extend(recordings());
     entries.extend(shipped());
-    let found = leftovers(engine.as_ref().ok()).await?;
+    let (found, place) = tokio::join!(leftovers(engine.as_ref().ok()), place(common, &engine));
+    let found = found?;
     let left = orphans(&found);
     if !left.is_empty() {
         entries.push(Entry {
@@ -223,16 +225,52 @@ pub async fn menu(common: &Common) -> Result<StartMenu> {
             done: false,
         });
     }
-    let (machine, mut notes) = match &engine {
-        Ok(_) => ("docker".to_owned(), Vec::new()),
-        Err(why) => ("processes".to_owned(), vec![(Tone::Warn, format!("{why}; replab doctor says more"))]),
+    let notes = place.wrong.into_iter().map(|why| format!("{why}; replab doctor says more")).chain(said);
+    let notes = notes.map(|text| (Tone::Warn, text)).collect();
+    Ok(StartMenu { entries, picked: 0, notes, machine: place.machine })
+}
+
+/// Where a lab that is opened from the menu would be.
+#[derive(Debug)]
+struct Place {
+    machine: String,
+    /// What keeps it from being where it was asked for, or first of all.
+    wrong: Vec<RuntimeError>,
+}
+
+/// The place that `setup::find` would choose now, as far as a look can tell: nothing is pulled or built for the menu's sake.
+async fn place(common: &Common, engine: &Result<Engine, RuntimeError>) -> Place {
+    if common.runtime == RuntimeChoice::Process {
+        return on_programs(common, None);
+    }
+    let choice = setup::image_choice(common);
+    let found = match engine {
+        Ok(engine) => docker::find_image(engine, &choice).await,
+        Err(why) => Err(why.clone()),
     };
-    notes.extend(said.map(|said| (Tone::Warn, said)));
-    let machine = match &common.image {
-        Some(image) => format!("{machine}, {image}"),
-        None => machine,
-    };
-    Ok(StartMenu { entries, picked: 0, notes, machine })
+    match found {
+        Ok(Some(image)) => Place { machine: format!("docker, {}", image.name), wrong: Vec::new() },
+        Ok(None) => Place { machine: to_be_got(&choice, common.runtime), wrong: Vec::new() },
+        Err(why) if common.runtime == RuntimeChoice::Docker => Place { machine: "docker".to_owned(), wrong: vec![why] },
+        Err(why) => on_programs(common, Some(why)),
+    }
+}
+
+/// The engine has no image yet. Where the runtime is left open, programs serve when none can be got.
+fn to_be_got(choice: &docker::ImageChoice, runtime: RuntimeChoice) -> String {
+    let image = choice.explicit.clone().unwrap_or_else(|| format!("an image of PostgreSQL {}", choice.major));
+    let or = if runtime == RuntimeChoice::Auto { ", else processes" } else { "" };
+    format!("docker ({image} to be got first{or})")
+}
+
+/// The programs of this machine, asked for or because of what is wrong with Docker.
+fn on_programs(common: &Common, wrong: Option<RuntimeError>) -> Place {
+    match Programs::find(common.pg_bin.as_deref(), common.postgres) {
+        Ok(found) => {
+            Place { machine: format!("processes, {}", found.folder().display()), wrong: wrong.into_iter().collect() }
+        }
+        Err(why) => Place { machine: "processes".to_owned(), wrong: wrong.into_iter().chain([why]).collect() },
+    }
 }
 
 /// `image build`.
@@ -265,4 +303,39 @@ pub async fn list_images(common: &Common) -> Result<u8> {
         print(&rows.iter().map(|(major, name)| format!("{major}  {name}\n")).collect::<String>())?;
     }
     Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn placed(runtime: RuntimeChoice) -> (String, String) {
+        // Programs aren't there either: so the machine doesn't matter.
+        let common = Common { runtime, pg_bin: Some("/nowhere".into()), ..Common::default() };
+        let found = place(&common, &Engine::at(Path::new("/nowhere/docker.sock")).await).await;
+        (found.machine, found.wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[tokio::test]
+    async fn the_menu_tells_of_the_engine_where_it_matters() {
+        for (runtime, kind, of_the_engine, of_programs) in [
+            (RuntimeChoice::Auto, "processes", true, true),
+            (RuntimeChoice::Docker, "docker", true, false),
+            (RuntimeChoice::Process, "processes", false, true),
+        ] {
+            let (machine, wrong) = placed(runtime).await;
+            assert_eq!(machine, kind);
+            assert_eq!(wrong.contains("Docker engine"), of_the_engine, "{runtime:?}: {wrong}");
+            assert_eq!(wrong.contains("/nowhere:"), of_programs, "{runtime:?}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_not_here_is_no_docker_yet() {
+        let choice = docker::ImageChoice { explicit: None, major: 17 };
+        let told = to_be_got(&choice, RuntimeChoice::Auto);
+        assert_eq!(told, "docker (an image of PostgreSQL 17 to be got first, else processes)");
+        let choice = docker::ImageChoice { explicit: Some("my/pg".into()), major: 18 };
+        assert_eq!(to_be_got(&choice, RuntimeChoice::Docker), "docker (my/pg to be got first)");
+    }
 }

@@ -17,7 +17,7 @@ use crate::model::script::{Script, Step, StepKind, StepResult};
 use crate::model::standing::Link;
 use crate::model::text::safe_prose;
 use crate::model::{Model, Stage};
-use crate::report::{Form, Report};
+use crate::report::{Form, NodeReport, Report};
 use crate::runtime::Runtime;
 
 /// After the last step: how long everything may take to stream and be level again before the rows are read.
@@ -53,6 +53,9 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
         code = ended => Ok(Some(code)),
         done = to_the_end(&mut session, &mut lines) => done.map(|()| None),
     };
+    if matches!(ended, Ok(Some(_))) {
+        judge_for_reports(&mut session, manner).await?;
+    }
     let report = Report::of(&session.model);
     let told = lines.catch_up(&session.model).and_then(|()| lines.end(&session.model, &report));
     let pages = pages(manner, &report, &session.model);
@@ -67,19 +70,48 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
     }
     Ok(match ended {
         Some(code) => code,
-        None if report.error.is_some() => exit::ENGINE,
-        None if report.good() => exit::OK,
-        None => exit::FAILED,
+        None => code_of(&report),
     })
+}
+
+/// The exit code that a run deserves.
+pub fn code_of(report: &Report) -> u8 {
+    match (&report.error, report.good()) {
+        (Some(_), _) => exit::ENGINE,
+        (None, true) => exit::OK,
+        (None, false) => exit::FAILED,
+    }
 }
 
 async fn to_the_end<R: Runtime>(session: &mut Session<R>, lines: &mut Lines) -> Result<()> {
     let over = |m: &Model| m.broken_off().is_some() || m.script.as_ref().is_some_and(Script::over);
     loop_until(session, lines, None, over).await?;
+    judge(session, lines).await
+}
+
+/// Judges a lab that was left by hand, for the reports that were asked for; a signal ends the waiting. Not in the middle of a lesson: that
+/// would go on meanwhile.
+pub async fn judge_for_reports<R: Runtime>(session: &mut Session<R>, manner: &Manner) -> Result<()> {
+    let wanted = manner.json || !manner.reports.is_empty();
+    let between = session.model.script.as_ref().is_none_or(Script::over);
+    if !wanted || !between || session.model.stage != Stage::Live {
+        return Ok(());
+    }
+    if !manner.quiet {
+        complain("reading the nodes for the report")?;
+    }
+    let mut lines = Lines::silent();
+    tokio::select! {
+        _ = super::signals::ended() => Ok(()),
+        done = judge(session, &mut lines) => done,
+    }
+}
+
+/// Heal, settle, read, judge, in that order.
+async fn judge<R: Runtime>(session: &mut Session<R>, lines: &mut Lines) -> Result<()> {
     if session.model.broken_off().is_some() {
         return Ok(());
     }
-    // Heal, settle, read, judge, in that order.
     let asked = session.now();
     session.ask(Command::Pause, Origin::Lab);
     if !session.model.faults().is_empty() {
@@ -139,6 +171,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Nothing is printed.
+    fn silent() -> Self {
+        Self::new(&Manner { quiet: true, ..Manner::default() })
+    }
+
     pub(super) fn new(manner: &Manner) -> Self {
         let silent = manner.quiet || manner.json;
         Self { silent, json: manner.json, entries: 0, steps: 0, phase: String::new() }
@@ -184,6 +221,10 @@ impl Lines {
         );
         if !report.losses.is_empty() {
             text.push_str(&format!("{}\n", report.losses));
+        }
+        let nodes: Vec<String> = report.nodes.iter().map(NodeReport::in_words).collect();
+        if !nodes.is_empty() {
+            text.push_str(&format!("acknowledged writes on each node: {}\n", nodes.join("; ")));
         }
         if model.script.is_some() {
             let e = &report.expectations;

@@ -384,7 +384,8 @@ pub fn leftovers(folder: &Path) -> Vec<Leftover> {
     let all = sockets(folder).into_iter();
     let left = all.filter_map(|(lab, path)| {
         let uid = fs::symlink_metadata(&path).ok()?.uid();
-        let owner = Owner { lab: lab.clone(), pid: 0, pid_start: 0, boot_id: String::new(), uid };
+        let (boot_id, pid_ns) = (String::new(), String::new());
+        let owner = Owner { lab: lab.clone(), pid: 0, pid_start: 0, boot_id, pid_ns, uid };
         let (kind, id, name) = (KIND.to_owned(), path.to_string_lossy().into_owned(), format!("of lab {lab}"));
         Some(Leftover { kind, id, name, owner: Some(owner), alive: answers(&path) })
     });

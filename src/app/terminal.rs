@@ -115,7 +115,8 @@ fn view(common: &Common, size: (u16, u16)) -> View {
     };
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(set).into_iter().find(|v| !v.is_empty()).unwrap_or_default();
     let utf8 = locale.to_ascii_lowercase().replace('-', "").contains("utf8");
-    View { ascii: !utf8, size, ..View::new(colours, Shade::Dark) }
+    let shade = common.theme.shade(Shade::told(&set("COLORFGBG")));
+    View { ascii: !utf8, size, ..View::new(colours, shade) }
 }
 
 /// Shows the start menu until something is chosen; else the exit code to leave with.

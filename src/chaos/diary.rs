@@ -88,9 +88,11 @@ impl Diary {
         self.add(Entry::Wait { condition: "lagging = 0".to_owned(), within_ms });
     }
 
-    /// The verdict asked for just before.
+    /// The verdict asked for just before, and what else is judged with it (chaos/judge.rs).
     pub fn must_be_sound(&mut self) {
-        self.add(Entry::Expect("verdict = sound".to_owned()));
+        for condition in ["verdict = sound", "elections_safe = yes", "strays = 0", "differing = 0"] {
+            self.add(Entry::Expect(condition.to_owned()));
+        }
     }
 
     /// The file's text. `why`: what went wrong at its end.
@@ -194,6 +196,8 @@ mod tests {
         assert!(crate::scenario::parse("chaos", &diary.text("why")).is_ok());
         let text = diary.text("why");
         assert!(text.contains("Round 500") && text.contains("Round 499") && !text.contains("Round 1\n"), "{text}");
-        assert!(text.ends_with("[[step]]\nexpect = \"verdict = sound\"\n\n"));
+        let judged = ["verdict = sound", "elections_safe = yes", "strays = 0", "differing = 0"];
+        let wanted: String = judged.iter().map(|c| format!("[[step]]\nexpect = \"{c}\"\n\n")).collect();
+        assert!(text.ends_with(&wanted), "{text}");
     }
 }

@@ -48,7 +48,7 @@ mod tests {
     use crate::model::verdict::NodeTally;
 
     fn model(change: impl FnOnce(&mut Model, &mut Verification)) -> Model {
-        let tally = |present| NodeTally { present, missing: 0, unreadable: None, apart: 0 };
+        let tally = |present| NodeTally { rows: present, present, ..NodeTally::default() };
         let nodes = [("p", 9), ("s1", 9)].map(|(n, present)| (n.parse().unwrap(), tally(present)));
         let primary = Some("p".parse().unwrap());
         let mut v =

@@ -31,6 +31,8 @@ const STREAM_END_LIMIT: Duration = Duration::from_secs(1);
 const PROMOTE_LIMIT: Duration = Duration::from_secs(30);
 /// Nothing tells when a server has left recovery: it is asked this often.
 const ASK_EVERY: Duration = Duration::from_millis(1);
+/// A promotion that went wrong half-way has come to its end within this, as a rule.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// A standby that was told to follow does so within this, or is told to be missing.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
 /// After the old primary has stopped its standby has everything in moments.
@@ -67,15 +69,15 @@ pub async fn probe_all<R: Runtime>(lab: Arc<Lab<R>>, every: Duration, stop: Canc
     }
 }
 
-/// Fences the old primary, if that is wanted, and asks the standbys how far they are once what it had sent is in.
+/// Fences the old primary, if that is wanted, and asks the standbys how far they are: once what it had sent is in, or, where only
+/// who answers `counts`, at once.
 pub async fn canvass<R: Runtime>(
     lab: &Arc<Lab<R>>,
     standbys: &[NodeName],
     fence: Option<&NodeName>,
-    after_ms: u64,
+    counts: bool,
     steps: &mut Steps,
 ) -> Done {
-    sleep(Duration::from_millis(after_ms)).await;
     if let Some(old) = fence {
         steps.node(old, "kill", "kill -9 of the postmaster and all its children (fenced)");
         lab.runtime
@@ -83,12 +85,17 @@ pub async fn canvass<R: Runtime>(
             .await
             .map_err(|why| Failure(format!("{old} could not be fenced, so nobody is promoted: {why}")))?;
     }
-    let answers = all_is_in(lab, standbys).await;
+    let answers = if counts { who_answers(lab, standbys).await } else { all_is_in(lab, standbys).await };
     for answer in &answers {
         let Answer { node, timeline, wal } = answer;
         steps.note(format!("{node}: received or replayed up to {wal} on timeline {timeline}, by its own word"));
     }
     Ok(Happened::Canvassed(answers))
+}
+
+async fn who_answers<R: Runtime>(lab: &Arc<Lab<R>>, standbys: &[NodeName]) -> Vec<Answer> {
+    let asked = join_all(standbys.iter().map(|node| ask(lab, node))).await;
+    asked.into_iter().flatten().map(|(answer, _)| answer).collect()
 }
 
 /// Asks until everything that the old primary had sent is in: its streams have ended, or stand still.
@@ -180,12 +187,52 @@ impl<R: Runtime> Telling<'_, R> {
             }
             sleep(ASK_EVERY).await;
         }
+        self.open(node).await;
+        Ok(control)
+    }
+
+    /// It accepts writes, and follows nobody any more.
+    async fn open(&self, node: &NodeName) {
         self.reached(Reached::Open(node.clone())).await;
         let old = self.lab.nodes().get_mut(node).and_then(|h| h.upstream.take());
         if let Some(old) = old {
             links::drop_link(self.lab, node, &old);
         }
-        Ok(control)
+    }
+
+    /// The promotion after `old` was stopped has failed: where the other one is a primary for all that, that is told; where it
+    /// isn't the old one is it again.
+    async fn half_way(&self, old: &NodeName, node: &NodeName, failure: Failure, steps: &mut Steps) -> Failure {
+        if !self.left_recovery(node).await {
+            return back_to(self.lab, old, failure, steps).await;
+        }
+        self.open(node).await;
+        let Failure(why) = failure;
+        Failure(format!(
+            "{why}; {node} is the primary all the same: `follow all {node}` and `rejoin {old}` bring the others back"
+        ))
+    }
+
+    /// Whether a server whose promotion went wrong left recovery; it may still be at it.
+    async fn left_recovery(&self, node: &NodeName) -> bool {
+        let Ok(control) = self.lab.control(node) else { return false };
+        let end = Instant::now() + SETTLE_LIMIT;
+        loop {
+            match control.is_in_recovery().await {
+                Ok(false) => return true,
+                _ if Instant::now() >= end => return false,
+                _ => sleep(bring_up::ASK_EVERY).await,
+            }
+        }
+    }
+}
+
+/// A switchover came to nothing: the old primary is started again.
+async fn back_to<R: Runtime>(lab: &Arc<Lab<R>>, old: &NodeName, failure: Failure, steps: &mut Steps) -> Failure {
+    let Failure(why) = failure;
+    match faults::start(lab, old, steps).await {
+        Ok(_) => Failure(format!("{why}; {old} is started again and stays the primary")),
+        Err(Failure(also)) => Failure(format!("{why}; {old} was stopped for it and doesn't come up again: {also}")),
     }
 }
 
@@ -307,15 +354,17 @@ pub async fn switch_over<R: Runtime>(
     let lab = telling.lab;
     faults::stop(lab, old, steps).await?;
     telling.reached(Reached::Stopped).await;
-    if let Err(Failure(why)) = level(lab, old, node, steps).await {
-        faults::start(lab, old, steps).await?;
-        return Err(Failure(format!("{why}; {old} is started again and stays the primary")));
+    if let Err(failure) = level(lab, old, node, steps).await {
+        return Err(back_to(lab, old, failure, steps).await);
     }
     telling.reached(Reached::Chosen(node.clone())).await;
     let all: Vec<NodeName> = followers.iter().chain([old]).cloned().collect();
     let roads = join_all(followers.iter().map(|f| links::link(lab, f, node)));
     let (roads, control) = tokio::join!(roads, telling.promote(node, rule, &all, steps));
-    let control = control?;
+    let control = match control {
+        Ok(control) => control,
+        Err(failure) => return Err(telling.half_way(old, node, failure, steps).await),
+    };
     let told =
         join_all(followers.iter().zip(roads).map(|(f, road)| async { (f.clone(), repoint(lab, f, node, road).await) }));
     let (mut told, back) = tokio::join!(told, rejoin::follow_straight(lab, old, node));

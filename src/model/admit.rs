@@ -59,7 +59,7 @@ fn judge(model: &Model, command: &Command) -> Verdict {
         Command::Start(n) => down(model, n),
         Command::Stop(n) | Command::Freeze(n) => running(model, n),
         Command::Thaw(n) => frozen(model, n),
-        Command::Promote(n) => promotable(model, n),
+        Command::Promote(n) => handover::promotable_by_hand(model, n),
         Command::Follow { standby, upstream } => followable(model, standby, upstream),
         Command::FollowAll(upstream) => handover::followable_by_all(model, upstream),
         Command::Switchover(n) => handover::switchable(model, n),

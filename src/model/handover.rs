@@ -30,6 +30,18 @@ pub enum Kind {
     Switchover,
 }
 
+/// What the question to the standbys that is under way is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// To see whether enough of them answer: the old primary may still run and write on, and is to be fenced before one is elected.
+    Counts,
+    /// To elect: the old primary has ended, or nothing is to keep it from going on.
+    #[default]
+    Decides,
+    /// To elect, once the old primary, which may run, is fenced.
+    Fences,
+}
+
 /// One handover, while it goes on and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handover {
@@ -59,9 +71,12 @@ pub struct Handover {
     pub told: bool,
     /// For whom the election waits.
     pub waits_for: Vec<String>,
+    /// What the answers that are on their way are good for.
+    #[serde(default)]
+    pub question: Question,
     /// Why it ended without a new primary, if so.
     pub failed: Option<String>,
-    /// Whether that was because the old one came back.
+    /// Whether that was because the old one came back, or another was promoted by hand.
     #[serde(default)]
     pub called_off: bool,
     /// Why the elected one may lack what the rule promised to keep, if so.
@@ -103,6 +118,7 @@ impl Handover {
             acked: None,
             told: false,
             waits_for: Vec::new(),
+            question: Question::default(),
             failed: None,
             called_off: false,
             doubt: None,

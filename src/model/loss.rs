@@ -1,6 +1,6 @@
 //! What a verification says of losses, in words: "lost" only when no node that may still hold a write is left unread,
-//! "stranded" while a node is known to hold it, "unknown" for what was never answered; and why no promise is broken by them. Words
-//! only; judges nothing.
+//! "stranded" while a node is known to hold it, "unknown" for what was never answered; what each node has and lacks; and why no
+//! promise is broken by them. Words only; judges nothing.
 
 use super::NodeName;
 use super::verdict::{Verdict, Verification};
@@ -110,7 +110,16 @@ impl Verification {
         }
     }
 
-    /// All of them.
+    /// What each node has and lacks of the acknowledged writes.
+    pub fn by_node(&self) -> impl Iterator<Item = (Weight, String)> {
+        self.nodes.iter().map(|(name, tally)| match (&tally.unreadable, tally.missing) {
+            (Some(_), _) => (Weight::Held, format!("{name} could not be read")),
+            (None, 0) => (Weight::Aside, format!("{name} {} present, 0 missing", tally.present)),
+            (None, missing) => (Weight::Held, format!("{name} {} present, {missing} missing", tally.present)),
+        })
+    }
+
+    /// All parts.
     pub fn in_words(&self) -> String {
         self.parts().into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
     }

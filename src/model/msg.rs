@@ -98,13 +98,16 @@ pub struct WriterPlan {
     pub rate: Rate,
     /// synchronous_commit of its sessions.
     pub level: String,
-    /// Whether it rests.
+    /// Whether it rests, but for writes asked for one by one.
     pub paused: bool,
+    /// Whether it writes nothing at all: there is no room on the disk.
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl Default for WriterPlan {
     fn default() -> Self {
-        Self { target: None, clients: 4, rate: Rate::PerSecond(20), level: "on".to_owned(), paused: false }
+        Self { target: None, clients: 4, rate: Rate::PerSecond(20), level: "on".to_owned(), paused: false, held: false }
     }
 }
 
@@ -440,10 +443,12 @@ pub enum Act {
         standbys: Vec<NodeName>,
         upstream: NodeName,
     },
+    /// Asks how far they are; with `counts` only who answers matters, and nothing that may still come is waited for.
     Canvass {
         standbys: Vec<NodeName>,
         fence: Option<NodeName>,
         after_ms: u64,
+        counts: bool,
     },
     TakeOver {
         node: NodeName,

@@ -3,7 +3,7 @@
 
 use super::cluster::{NodeState, Role, SenderRow};
 use super::links::Lane;
-use super::sync_rule::{self, Standing};
+use super::sync_rule::{self, Standing, SyncRule};
 use super::{Lsn, Model, Node, NodeName, Stage};
 
 /// A standby that hasn't replied for this long, while the heartbeat makes it reply every 100 ms, is silent.
@@ -249,9 +249,15 @@ impl Model {
             );
         }
         match self.rule() {
-            Some(rule) => sync_rule::words(&rule, &self.writer.plan.level, |name| self.standing_for_commits(name)),
+            Some(rule) => self.meaning_of(&rule),
             None => "The rule is one that the lab can't put into words.".to_owned(),
         }
+    }
+
+    /// What a rule would mean now.
+    pub fn meaning_of(&self, rule: &SyncRule) -> String {
+        let everybody: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
+        sync_rule::words(rule, &self.writer.plan.level, &everybody, |name| self.standing_for_commits(name))
     }
 
     /// The same with an eye on what the writer's commits wait for: where that is replay, paused replay stands in the way.

@@ -160,8 +160,8 @@ pub enum Standing {
 }
 
 /// What a commit at `level` waits for under this rule now, as sentences for a learner. `standing` tells of each
-/// listed name; None means that no node of that name exists.
-pub fn words(rule: &SyncRule, level: &str, standing: impl Fn(&str) -> Option<Standing>) -> String {
+/// listed name; None means that no standby of that name exists. `everybody` is whom `*` may match.
+pub fn words(rule: &SyncRule, level: &str, everybody: &[&str], standing: impl Fn(&str) -> Option<Standing>) -> String {
     if ["off", "local"].contains(&level) {
         let tail = if rule.is_on() { " The rule doesn't matter to them." } else { "" };
         let before = if level == "off" { "before anything is on disk" } else { "when the primary has flushed it" };
@@ -179,12 +179,15 @@ pub fn words(rule: &SyncRule, level: &str, standing: impl Fn(&str) -> Option<Sta
     };
     let strangers: Vec<&str> =
         rule.names().iter().map(String::as_str).filter(|n| *n != "*" && standing(n).is_none()).collect();
+    let star = rule.names().iter().any(|n| n == "*");
+    let all = matched(rule.names(), everybody, &standing);
     let mut text = match rule {
-        SyncRule::Any(k, names) => any_words(*k, names, done, &standing),
-        SyncRule::First(k, names) => first_words(*k, names, verb, &standing),
+        SyncRule::Any(k, _) => any_words(*k, &all, done, star, &standing),
+        SyncRule::First(k, _) if star => first_of_anybody(*k, &all, verb, &standing),
+        SyncRule::First(k, _) => first_words(*k, &all, verb, &standing),
         SyncRule::Off => String::new(),
     };
-    for name in rule.names().iter().filter(|n| standing(n) == Some(Standing::Behind)) {
+    for name in all.iter().filter(|n| standing(n) == Some(Standing::Behind)) {
         text.push_str(&format!(" {name} is still catching up and doesn't count until it streams."));
     }
     if !strangers.is_empty() {
@@ -212,10 +215,36 @@ fn nobody(k: u32, here: usize, listed: usize) -> String {
     }
 }
 
-fn first_words(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
-    if names.iter().any(|n| n == "*") {
-        return format!("The first {k} of whatever connects must {verb} a commit (* matches anything).");
+/// The listed names, and for `*` whoever else is a standby.
+fn matched(names: &[String], everybody: &[&str], standing: Stand<'_>) -> Vec<String> {
+    let listed = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+    let star = names.iter().any(|n| n == "*");
+    let others = everybody.iter().filter(|n| star && !listed(n) && standing(n).is_some());
+    names.iter().filter(|n| *n != "*").cloned().chain(others.map(|n| (*n).to_owned())).collect()
+}
+
+/// With `*` in the list several standbys may have one priority: which of them counts is PostgreSQL's choice (the manual promises none).
+fn first_of_anybody(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
+    let here = connected(names, standing);
+    let lead = format!("The first {k} of whatever connects must {verb} a commit (* matches anything).");
+    if here.len() < k as usize {
+        return format!("{lead} {}", nobody(k, here.len(), usize::MAX));
     }
+    let list = here.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+    let needed = if here.len() == k as usize { "" } else { " if it is one that counts," };
+    let tail = match here.iter().find(|(_, s)| *s != Standing::Well) {
+        Some((name, Standing::Paused)) => format!(" Replay on {name} is paused:{needed} commits wait."),
+        Some((name, _)) => {
+            format!(
+                " {name} is silent but still counts as connected:{needed} commits wait until the primary gives up on it."
+            )
+        }
+        None => " A frozen one still blocks.".to_owned(),
+    };
+    format!("{lead} Now that is of {list}.{tail}")
+}
+
+fn first_words(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
     let here = connected(names, standing);
     if here.len() < k as usize {
         return nobody(k, here.len(), names.len());
@@ -241,17 +270,16 @@ fn one_of(sync: &[(&str, Standing)]) -> String {
     if sync.len() == 1 { sync[0].0.to_owned() } else { "one of them".to_owned() }
 }
 
-fn any_words(k: u32, names: &[String], done: &str, standing: Stand<'_>) -> String {
-    let well = names.iter().filter(|n| n.as_str() == "*" || standing(n) == Some(Standing::Well)).count();
-    let star = names.iter().any(|n| n == "*");
-    let list = names.join(", ");
+fn any_words(k: u32, names: &[String], done: &str, star: bool, standing: Stand<'_>) -> String {
+    let well = names.iter().filter(|n| standing(n) == Some(Standing::Well)).count();
+    let list = if star { format!("whatever connects ({})", names.join(", ")) } else { names.join(", ") };
     let mut text =
         format!("A commit returns when any {k} of {list} {} {done} it.", if k == 1 { "has" } else { "have" });
-    if !star && (k as usize) > names.len() {
-        text = nobody(k, well, names.len());
-    } else if !star && well < k as usize {
+    if (k as usize) > names.len() {
+        text = nobody(k, well, if star { usize::MAX } else { names.len() });
+    } else if well < k as usize {
         text.push_str(&format!(" Only {well} of them can now: commits wait."));
-    } else if !star {
+    } else {
         let spare = match well - k as usize {
             0 => "None of them".to_owned(),
             1 => "One of them".to_owned(),
@@ -292,7 +320,7 @@ mod tests {
     fn words_follow_the_state_of_each_standby() {
         use Standing::{Away, Behind, Paused, Silent, Well};
         let say = |rule: &str, level: &str, s1, s2| {
-            words(&rule.parse().unwrap(), level, |n| {
+            words(&rule.parse().unwrap(), level, &["s1", "s2"], |n| {
                 [("s1", s1), ("s2", s2)].iter().find(|(m, _)| *m == n).map(|(_, s)| *s)
             })
         };
@@ -315,6 +343,26 @@ mod tests {
             "any 1 of s1, s2 has written it. None of them may fail",
         );
         has(say("any 2 (s1, s2)", "on", Silent, Well), "Only 1 of them can now: commits wait.");
+        let anybody = "The first 1 of whatever connects must flush a commit (* matches anything).";
+        has(
+            say("first 1 (*)", "on", Well, Well),
+            &format!("{anybody} Now that is of s1, s2. A frozen one still blocks."),
+        );
+        has(
+            say("first 1 (*)", "on", Away, Away),
+            &format!("{anybody} Only 0 of the 1 needed standbys stream: commits wait."),
+        );
+        has(
+            say("first 1 (*)", "on", Well, Silent),
+            "s2 is silent but still counts as connected: if it is one that counts, commits",
+        );
+        has(say("first 2 (s1, *)", "on", Well, Silent), "s2 is silent but still counts as connected: commits wait");
+        has(
+            say("any 1 (*)", "on", Away, Well),
+            "any 1 of whatever connects (s1, s2) has flushed it. None of them may fail",
+        );
+        has(say("any 2 (*)", "on", Silent, Well), "Only 1 of them can now: commits wait.");
+        has(say("any 3 (*)", "on", Well, Well), "Only 2 of the 3 needed standbys stream: commits wait.");
         has(say("first 1 (standby1)", "on", Well, Well), "No standby is called standby1");
         has(say("first 1 (s1)", "local", Well, Well), "waits for no standby. The rule doesn't matter");
     }

@@ -67,8 +67,11 @@ impl Verdict {
 }
 
 /// What one node has and lacks, by the books as they stood when the reading began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeTally {
+    /// Rows of the writer that are there, however their commits were answered.
+    #[serde(default)]
+    pub rows: u64,
     /// Acknowledged writes (with or without warning) that are there.
     pub present: u64,
     /// Acknowledged writes that are missing there.
@@ -161,9 +164,9 @@ pub fn judge(case: &Case<'_>) -> Verification {
     let tally = |reading: &NodeReading| match reading {
         NodeReading::Rows { present, .. } => {
             let missing = count(&minus(&acked, present));
-            NodeTally { present: count(&acked) - missing, missing, unreadable: None, apart: 0 }
+            NodeTally { rows: count(present), present: count(&acked) - missing, missing, ..NodeTally::default() }
         }
-        NodeReading::Unreadable(why) => NodeTally { present: 0, missing: 0, unreadable: Some(why.clone()), apart: 0 },
+        NodeReading::Unreadable(why) => NodeTally { unreadable: Some(why.clone()), ..NodeTally::default() },
     };
     let mut result = Verification {
         at: case.at,

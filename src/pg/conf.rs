@@ -222,7 +222,14 @@ pub fn own_settings(auto_conf: &str) -> Vec<Setting> {
         let value = inside.replace("''", "'").replace("\\\\", "\\");
         Setting::new(name.trim(), &value).ok()
     };
-    let ours = ["cluster_name", "primary_conninfo", "primary_slot_name", "wal_retrieve_retry_interval"];
+    // The last is what [`cut_off_files`] adds for a while: left behind, it would keep a standby from ever following a promotion.
+    let ours = [
+        "cluster_name",
+        "primary_conninfo",
+        "primary_slot_name",
+        "wal_retrieve_retry_interval",
+        "recovery_target_timeline",
+    ];
     auto_conf.lines().filter_map(setting).filter(|s| !ours.contains(&s.name())).collect()
 }
 
@@ -381,7 +388,8 @@ mod tests {
         let files = cut_off_files(&node, &[], &own);
         let auto = file(&files, "postgresql.auto.conf");
         assert!(!auto.contains("primary_conninfo") && auto.contains(r"'it''s a\\b'"), "{auto}");
-        assert_eq!(own_settings(auto)[..3], own);
+        assert!(auto.contains("recovery_target_timeline = 'current'"), "{auto}");
+        assert_eq!(own_settings(auto), own, "what is added for the while doesn't stay");
         assert_eq!(own_settings(&kept_file(&own).text), own);
         assert!(!file(&files, "pg_hba.conf").contains("replication"));
     }

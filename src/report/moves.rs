@@ -1,6 +1,6 @@
 //! How the primary's part moved, for the report: timelines, handovers, returns, the sides of a split brain.
 
-use super::{HandoverReport, RejoinReport, SideReport, TimelineReport, ranges};
+use super::{HandoverReport, NodeReport, RejoinReport, SideReport, TimelineReport, ranges};
 use crate::model::handover::{Handover, Kind};
 use crate::model::msg::Rejoined;
 use crate::model::verdict::Verification;
@@ -44,6 +44,17 @@ pub(super) fn rejoin((at, node, how): &(Stamp, NodeName, Rejoined)) -> RejoinRep
         end: how.end.map(|lsn| lsn.to_string()),
         thrown_away: how.only.as_ref().ok().map(ranges),
     }
+}
+
+pub(super) fn nodes(v: &Verification) -> Vec<NodeReport> {
+    let node = |(node, tally): (&NodeName, &crate::model::verdict::NodeTally)| NodeReport {
+        node: node.to_string(),
+        rows: tally.rows,
+        present: tally.present,
+        missing: tally.missing,
+        unreadable: tally.unreadable.clone(),
+    };
+    v.nodes.iter().map(node).collect()
 }
 
 pub(super) fn sides(v: &Verification) -> Vec<SideReport> {

@@ -1,7 +1,7 @@
 //! What a report for people has in it, whatever its form: sections of texts and tables. Knows no markup.
 
 use super::chaos::ChaosReport;
-use super::{FaultReport, HandoverReport, Report};
+use super::{FaultReport, HandoverReport, NodeReport, Report};
 use crate::model::journal::{Entry, Tone};
 use crate::model::verdict::Verification;
 use crate::model::{Model, Node};
@@ -69,6 +69,7 @@ pub(super) fn of(report: &Report, model: &Model) -> Sheet {
         steps(report),
         rounds(report.chaos.as_ref()),
         writes(report, model),
+        nodes(&report.nodes),
         handovers(&report.handovers),
         faults(&report.faults),
         timelines(report),
@@ -149,6 +150,17 @@ fn writes(report: &Report, model: &Model) -> Section {
         ..Row::new(vec![name.to_owned(), count.to_string()])
     };
     section("Writes", ["", "Writes"], all.into_iter().map(row).collect())
+}
+
+fn nodes(all: &[NodeReport]) -> Section {
+    let row = |n: &NodeReport| {
+        let figure = |count: u64| if n.unreadable.is_some() { "–".to_owned() } else { count.to_string() };
+        let tone = if n.missing > 0 || n.unreadable.is_some() { Tone::Warn } else { Tone::Plain };
+        let cells = [n.node.clone(), figure(n.rows), figure(n.present), figure(n.missing)];
+        Row { tone, ..Row::new(cells.into_iter().chain(Some(n.unreadable.clone().unwrap_or_default())).collect()) }
+    };
+    let head = ["Node", "Rows of the writer", "Acknowledged ones there", "Missing", "Could not be read"];
+    section("Each node at the last reading", head, all.iter().map(row).collect())
 }
 
 /// A part of a handover; a dash where it hasn't come to that.

@@ -1,6 +1,7 @@
 //! Who owns a lab, and whether that process still lives. Knows process ids and files, no containers and no servers.
 //!
-//! A process id alone proves nothing, because ids are used again: the start time and the kernel's boot id go with it.
+//! A process id alone proves nothing, because ids are used again: the start time and the kernel's boot id go with it. So does the PID
+//! namespace, outside of which the id names nobody: a replab in a container may share the host's engine.
 //! Where there is no `/proc` (other systems than Linux) only the id is left, and a lab counts as alive while it exists.
 
 use std::fs;
@@ -19,6 +20,8 @@ pub mod label {
     pub const START: &str = "replab.owner.start";
     /// The kernel's boot id.
     pub const BOOT: &str = "replab.owner.boot";
+    /// The owner's PID namespace.
+    pub const PID_NS: &str = "replab.owner.pidns";
     /// The owner's user id.
     pub const UID: &str = "replab.owner.uid";
 }
@@ -41,16 +44,26 @@ pub fn current(lab: impl Into<String>) -> Owner {
         pid,
         pid_start: start_time(pid).unwrap_or_default(),
         boot_id: boot_id(),
+        pid_ns: pid_namespace(),
         uid: geteuid().as_raw(),
     }
 }
 
 /// Whether the owner still runs: same boot, same process id, same start time.
+///
+/// One of another PID namespace can't be looked at from here. It counts as alive until the next boot: to leave a dead lab to
+/// `clean --all` is better than to destroy a live one.
 pub fn alive(owner: &Owner) -> bool {
     if !cfg!(target_os = "linux") {
         return exists(owner.pid);
     }
-    owner.boot_id == boot_id() && start_time(owner.pid) == Some(owner.pid_start)
+    owner.boot_id == boot_id() && (is_elsewhere(owner) || start_time(owner.pid) == Some(owner.pid_start))
+}
+
+/// Whether the owner's process id is of another PID namespace, as far as both are known.
+fn is_elsewhere(owner: &Owner) -> bool {
+    let here = pid_namespace();
+    !owner.pid_ns.is_empty() && !here.is_empty() && owner.pid_ns != here
 }
 
 /// The owner as labels, for containers and networks.
@@ -61,6 +74,7 @@ pub fn to_labels(owner: &Owner) -> Vec<(String, String)> {
         pair(label::PID, owner.pid.to_string()),
         pair(label::START, owner.pid_start.to_string()),
         pair(label::BOOT, owner.boot_id.clone()),
+        pair(label::PID_NS, owner.pid_ns.clone()),
         pair(label::UID, owner.uid.to_string()),
     ]
 }
@@ -73,6 +87,8 @@ pub fn from_labels<'a>(value_of: impl Fn(&str) -> Option<&'a str>) -> Option<Own
         pid: value_of(label::PID)?.parse().ok()?,
         pid_start: value_of(label::START)?.parse().ok()?,
         boot_id: value_of(label::BOOT)?.to_owned(),
+        // Labs of earlier versions don't say it.
+        pid_ns: value_of(label::PID_NS).unwrap_or_default().to_owned(),
         uid: value_of(label::UID)?.parse().ok()?,
     })
 }
@@ -80,6 +96,11 @@ pub fn from_labels<'a>(value_of: impl Fn(&str) -> Option<&'a str>) -> Option<Own
 /// The kernel's boot id; empty where the system has none.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// This process's PID namespace; empty where it can't be read.
+fn pid_namespace() -> String {
+    fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Whether a process with this id exists, whoever owns it.
@@ -141,6 +162,29 @@ mod tests {
             assert!(!alive(&Owner { boot_id: "another".to_owned(), ..me.clone() }));
         }
         assert!(!alive(&Owner { pid: -1, ..me }));
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_lives_until_the_next_boot() {
+        let me = current(new_lab_id());
+        if me.pid_ns.is_empty() {
+            return;
+        }
+        let elsewhere = Owner { pid: -1, pid_ns: "pid:[1]".to_owned(), ..me.clone() };
+        assert!(alive(&elsewhere));
+        assert!(!alive(&Owner { boot_id: "another".to_owned(), ..elsewhere.clone() }));
+        assert!(!alive(&Owner { pid_ns: me.pid_ns, ..elsewhere.clone() }));
+        assert!(!alive(&Owner { pid_ns: String::new(), ..elsewhere }), "an earlier version's, looked for here");
+    }
+
+    #[test]
+    fn an_owner_of_an_earlier_version_is_read() {
+        let old = r#"{"lab": "0011aabb", "pid": 7, "pid_start": 99, "boot_id": "boot", "uid": 1000}"#;
+        let old: Owner = serde_json::from_str(old).expect("an owner");
+        let labels = to_labels(&old);
+        let of_old = labels.iter().filter(|(key, _)| key != label::PID_NS);
+        let value_of = |key: &str| of_old.clone().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
+        assert_eq!(from_labels(value_of), Some(old));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct StartMenu {
     pub picked: usize,
     /// What the doctor found, each with the command that mends it.
     pub notes: Vec<(Tone, String)>,
-    /// What runs it: "docker, postgres:18" or the programs' folder.
+    /// What runs it: "docker, postgres:18" or "processes, " and the programs' folder.
     pub machine: String,
 }
 

@@ -24,6 +24,17 @@ pub enum Shade {
     Light,
 }
 
+impl Shade {
+    /// The one for a terminal that says "text;ground" of its colours (`COLORFGBG`), by their numbers among the sixteen: the two
+    /// whites are a light ground. Dark where nothing is said that is understood.
+    pub fn told(colours: &str) -> Self {
+        match colours.rsplit_once(';') {
+            Some((_, "7" | "15")) => Self::Light,
+            _ => Self::Dark,
+        }
+    }
+}
+
 /// Styles by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say what each is for")]
@@ -59,9 +70,9 @@ impl Theme {
         match (mode, shade) {
             (ColourMode::Full, Shade::Dark) => DARK,
             (ColourMode::Full, Shade::Light) => LIGHT,
-            (ColourMode::Sixteen, Shade::Dark) => sixteen(Color::Yellow, Color::LightCyan),
-            (ColourMode::Sixteen, Shade::Light) => sixteen(Color::Magenta, Color::Blue),
-            (ColourMode::None, _) => Self { mode, ..sixteen(Color::Reset, Color::Reset) },
+            (ColourMode::Sixteen, Shade::Dark) => DARK_NAMED,
+            (ColourMode::Sixteen, Shade::Light) => LIGHT_NAMED,
+            (ColourMode::None, _) => Self { mode, ..DARK_NAMED },
         }
     }
 }
@@ -102,7 +113,7 @@ const LIGHT: Theme = full(&Palette {
     ground: 0x00fb_faf6,
     raised: 0x00e3_e8ef,
     text: 0x001d_2530,
-    dim: 0x0066_707d,
+    dim: 0x005a_6470,
     line: 0x00b9_c0c9,
     focus: 0x000b_5cad,
     good: 0x0000_755a,
@@ -111,6 +122,30 @@ const LIGHT: Theme = full(&Palette {
     info: 0x000b_5cad,
     primary: 0x007a_4f00,
     steps: [0x001b_9e7e, 0x002f_86b8, 0x0066_74c9, 0x008a_6fb0],
+});
+
+/// The colours of a theme of the terminal's own; red is bad on any ground.
+struct Named {
+    good: Color,
+    amber: Color,
+    blue: Color,
+    steps: [Color; 4],
+}
+
+const DARK_NAMED: Theme = sixteen(&Named {
+    good: Color::Green,
+    amber: Color::Yellow,
+    blue: Color::LightCyan,
+    steps: [Color::Green, Color::Cyan, Color::Blue, Color::Magenta],
+});
+
+/// Green, cyan and yellow can't be read on white, nor can white on them: blue, magenta and red are left. The ladder's glyphs tell
+/// its steps apart.
+const LIGHT_NAMED: Theme = sixteen(&Named {
+    good: Color::Blue,
+    amber: Color::Magenta,
+    blue: Color::Blue,
+    steps: [Color::Blue, Color::Blue, Color::Magenta, Color::Magenta],
 });
 
 const fn rgb(hex: u32) -> Color {
@@ -151,7 +186,7 @@ const fn full(p: &Palette) -> Theme {
     }
 }
 
-const fn sixteen(amber: Color, blue: Color) -> Theme {
+const fn sixteen(named: &Named) -> Theme {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let reverse = bold.add_modifier(Modifier::REVERSED);
     Theme {
@@ -160,27 +195,50 @@ const fn sixteen(amber: Color, blue: Color) -> Theme {
         dim: Style::new().add_modifier(Modifier::DIM),
         strong: bold,
         border: Style::new().add_modifier(Modifier::DIM),
-        focus: Style::new().fg(blue).add_modifier(Modifier::BOLD),
+        focus: Style::new().fg(named.blue).add_modifier(Modifier::BOLD),
         title: bold,
-        good: Style::new().fg(Color::Green),
-        warn: Style::new().fg(amber),
+        good: Style::new().fg(named.good),
+        warn: Style::new().fg(named.amber),
         bad: Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
-        info: Style::new().fg(blue),
-        primary: bold.fg(amber),
-        standby: bold.fg(blue),
-        key: bold.fg(blue),
+        info: Style::new().fg(named.blue),
+        primary: bold.fg(named.amber),
+        standby: bold.fg(named.blue),
+        key: bold.fg(named.blue),
         selected: reverse,
-        code: Style::new().fg(blue),
+        code: Style::new().fg(named.blue),
         badge: Style::new().add_modifier(Modifier::REVERSED),
         badge_bad: reverse.fg(Color::Red),
-        badge_warn: reverse.fg(amber),
-        badge_good: reverse.fg(Color::Green),
+        badge_warn: reverse.fg(named.amber),
+        badge_good: reverse.fg(named.good),
         steps: [
-            Style::new().fg(Color::Green),
-            Style::new().fg(Color::Cyan),
-            Style::new().fg(Color::Blue),
-            Style::new().fg(Color::Magenta),
+            Style::new().fg(named.steps[0]),
+            Style::new().fg(named.steps[1]),
+            Style::new().fg(named.steps[2]),
+            Style::new().fg(named.steps[3]),
             Style::new().add_modifier(Modifier::DIM),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ground_is_light_where_the_terminal_says_so() {
+        for (said, shade) in [
+            ("0;15", Shade::Light),
+            ("0;7", Shade::Light),
+            ("0;default;15", Shade::Light),
+            ("15;0", Shade::Dark),
+            ("7;8", Shade::Dark),
+            ("0;115", Shade::Dark),
+            ("15;default", Shade::Dark),
+            ("15", Shade::Dark),
+            (";", Shade::Dark),
+            ("", Shade::Dark),
+        ] {
+            assert_eq!(Shade::told(said), shade, "{said:?}");
+        }
     }
 }

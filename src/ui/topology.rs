@@ -20,24 +20,28 @@ use crate::model::{Model, Node, NodeName};
 mod graph;
 mod list;
 
+/// What a frame needs besides the note in its corner (`widgets::corner` leaves one out that is too long).
+const CORNER: usize = 23;
+
 /// Draws the panel.
 pub(super) fn render(buf: &mut Buffer, place: &layout::Place, model: &Model, view: &View) {
     let focused = view.focus == Panel::Cluster;
     let inner = widgets::panel(buf, place.area, Line::from("Cluster"), focused, &view.theme);
-    let note = format!("{}{}", lineage(model, place.area.width), figures::plural(model.nodes.len(), "node"));
-    widgets::corner(buf, place.area, Line::styled(note, view.theme.dim));
+    let count = figures::plural(model.nodes.len(), "node");
+    let room = usize::from(place.area.width).saturating_sub(CORNER + super::prose::width(&count));
+    let header = lineage(model, room);
+    widgets::corner(buf, place.area, Line::styled(format!("{header}{count}"), view.theme.dim));
     let tree = Tree::of(model);
     match graph::place(&tree, inner) {
-        Some(boxes) => graph::render(buf, inner, &tree, &boxes, model, view),
-        None => list::render(buf, inner, &tree, model, view),
+        Some(boxes) => graph::render(buf, inner, &tree, &boxes, model, view, &header),
+        None => list::render(buf, inner, &tree, model, view, &header),
     }
 }
 
 /// The timelines with where each forked off, the last ones that fit: "tl 1→2 at 0/3000060 · "; "1→2 at ..., 1→2 at ..." where two
 /// histories parted.
-fn lineage(model: &Model, width: u16) -> String {
+fn lineage(model: &Model, room: usize) -> String {
     let forks: Vec<&Timeline> = model.timelines.iter().filter(|t| t.parent.is_some()).collect();
-    let room = usize::from(width).saturating_sub(28);
     let texts = (0..forks.len()).map(|first| format!("tl {} · ", branches(&forks[first..])));
     texts.into_iter().find(|text| super::prose::width(text) <= room).unwrap_or_default()
 }
@@ -55,6 +59,14 @@ fn branches(forks: &[&Timeline]) -> String {
         last = Some(fork.id);
     }
     text
+}
+
+/// Where the timeline that this primary began forked off, unless the panel's header tells it.
+fn fork_of(model: &Model, node: &Node, header: &str) -> Option<String> {
+    let timeline = node.sample.as_ref().filter(|s| s.role == Role::Primary)?.timeline;
+    let began = model.timelines.iter().find(|t| t.id == timeline && t.node == node.name)?;
+    let fork = format!("fork {}", began.fork?);
+    (!header.contains(&format!("→{timeline} at "))).then_some(fork)
 }
 
 /// The node drawn at this point of the panel.

@@ -116,6 +116,8 @@ fn verdict(model: &Model, v: &Verification, width: usize, theme: &Theme) -> Vec<
     if before.is_none() {
         spans.push(Span::styled(format!("read at {clock}"), theme.dim));
     }
+    let missing = |weight| if weight == Weight::Held { theme.warn } else { theme.dim };
+    spans.extend(v.by_node().map(|(weight, text)| Span::styled(format!(" · {text}"), missing(weight))));
     prose::wrap_spans(&spans, width, 0)
 }
 

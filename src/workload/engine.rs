@@ -107,7 +107,8 @@ impl Engine {
             if now.plan.target != plan.target {
                 self.desk.books.begin_at(&plan.name);
             }
-            if now.plan.rate != plan.rate || now.plan.paused != plan.paused {
+            let pauses = |plan: &WriterPlan| (plan.paused, plan.held);
+            if now.plan.rate != plan.rate || pauses(&now.plan) != pauses(&plan) {
                 self.desk.pace.restart(Instant::now());
             }
             if now.plan.target == plan.target {

@@ -25,9 +25,9 @@ pub fn plan(plan: &msg::WriterPlan, target: Option<SocketAddr>) -> WriterPlan {
         Rate::Max => None,
         Rate::PerSecond(n) => Some(f64::from(n)),
     };
-    let (clients, level, paused) = (plan.clients, plan.level.clone(), plan.paused);
+    let (clients, level, paused, held) = (plan.clients, plan.level.clone(), plan.paused, plan.held);
     let name = plan.target.as_ref().map(ToString::to_string).unwrap_or_default();
-    WriterPlan { target, name, clients, rate, level, paused, payload_bytes: PAYLOAD_BYTES }
+    WriterPlan { target, name, clients, rate, level, paused, held, payload_bytes: PAYLOAD_BYTES }
 }
 
 /// Starts passing events on to the lab; ends when the writers or the lab do.

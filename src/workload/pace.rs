@@ -59,6 +59,9 @@ impl Pace {
 
     /// The next slot.
     pub(super) fn permit(&self, plan: &WriterPlan, extra: &Extra, clock: impl FnOnce() -> Instant) -> Permit {
+        if plan.held {
+            return Permit::Idle;
+        }
         if extra.take() {
             return Permit::Now;
         }
@@ -124,12 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_stops_all_but_the_extra_writes() {
+    fn a_pause_stops_all_but_the_extra_writes_and_a_hold_those_too() {
         let (pace, extra) = (Pace::new(Instant::now()), Extra::default());
         let paused = WriterPlan { paused: true, ..plan(None) };
         extra.add(2);
         let got: Vec<_> = (0..3).map(|_| pace.permit(&paused, &extra, Instant::now)).collect();
         assert_eq!(got, [Permit::Now, Permit::Now, Permit::Idle]);
+        extra.add(1);
+        let held = WriterPlan { held: true, ..plan(None) };
+        assert_eq!(pace.permit(&held, &extra, Instant::now), Permit::Idle, "not even these");
+        assert_eq!(pace.permit(&paused, &extra, Instant::now), Permit::Now, "they are written later");
         assert_eq!(pace.permit(&plan(None), &extra, Instant::now), Permit::Now);
         assert_eq!(pace.permit(&WriterPlan::default(), &extra, Instant::now), Permit::Idle, "no clients");
         assert_eq!(pace.permit(&plan(Some(0.0)), &extra, Instant::now), Permit::Idle);

@@ -144,8 +144,14 @@ pub fn live(standbys: u32, rule: &str) -> Model {
         sender(&format!("s{i}"), sync, [0; 4])
     });
     model.nodes[0].sample.as_mut().unwrap().senders = senders.collect();
-    model.writer.plan =
-        WriterPlan { target: Some(name("p")), clients: 4, rate: Rate::PerSecond(20), level: "on".into(), paused: true };
+    model.writer.plan = WriterPlan {
+        target: Some(name("p")),
+        clients: 4,
+        rate: Rate::PerSecond(20),
+        level: "on".into(),
+        paused: true,
+        held: false,
+    };
     model.writer.pulse_at = at(192.3);
     model.writer.pulse.interval_us = 250_000;
     tell(&mut model, 2.9, Who::Lab, Tone::Good, "the lab is up: p with s1 and s2, PostgreSQL 18.6, in 2.9 s", &[]);
@@ -364,7 +370,7 @@ pub fn promoted() -> Model {
         connected: 8,
         ..WriterPulse::default()
     };
-    let tally = |present, missing| NodeTally { present, missing, unreadable: None, apart: 0 };
+    let tally = |present, missing| NodeTally { rows: present, present, missing, ..NodeTally::default() };
     model.verification = Some(Verification {
         at: at(192.0),
         primary: Some(name("s1")),

@@ -30,6 +30,14 @@ fn none_under_way(model: &Model, what: impl Fn(&Command) -> bool) -> Verdict {
     commands.find(|c| what(c)).map_or(Ok(()), |c| Err(format!("`{c}` is under way")))
 }
 
+/// An election that waits ends when somebody is promoted by hand; any other handover is about to make a primary of its own.
+pub(super) fn promotable_by_hand(model: &Model, name: &NodeName) -> Verdict {
+    if model.waiting_election().is_none() {
+        none_under_way(model, |c| matches!(c, Command::Failover { .. } | Command::Switchover(_)))?;
+    }
+    promotable(model, name)
+}
+
 pub(super) fn switchable(model: &Model, name: &NodeName) -> Verdict {
     nothing_else(model)?;
     promotable(model, name)?;

@@ -156,6 +156,7 @@ quantities! {
     "acked_lost" false Count "the same as `lost`" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.lost as f64));
     "stranded" false Count "lost ones that another node still holds" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| Value::Number(v.stranded as f64));
     "verdict" false Text "sound, unknown or broken, at the last verify" => |m, _| m.verification.as_ref().map_or(Value::Unknown, |v| text(v.verdict.word()));
+    "present" true Count "acknowledged writes that the node had at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.present as f64));
     "missing" true Count "acknowledged writes that the node lacked at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.missing as f64));
     "only_on" true Count "rows of the writer that no other primary had, at the last verify with two primaries" => |m, n| side(m, n, |s| ledger::count(&s.only));
     "lost_if_it_loses" true Count "the acknowledged ones among them: lost when another primary is kept" => |m, n| side(m, n, |s| s.acked_only);
@@ -180,7 +181,10 @@ quantities! {
     "writer_held" false Text "yes while the writer is held because the disk is low" => |m, _| text(yes(m.disk_low));
     "longest_wait" false Time "how long the commit that waits longest has waited for a standby" => |m, _| fresh(m.primary_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().iter().map(|w| w.age_us).max().unwrap_or(0) as f64 / 1e3));
     "slowest" false Time "the longest commit latency, over the last pulse" => |m, _| m.writer.pulse.max_us.map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
-    "rows" true Count "rows of the writer that the node had at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.present as f64));
+    "rows" true Count "rows of the writer that the node had at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.rows as f64));
+    "differing" false Count "rows of the writer that a node and the primary don't both have, over all nodes, at the last verify" => |m, _| differing(m).map_or(Value::Unknown, |n| Value::Number(n as f64));
+    "strays" false Count "rows of the writer on the primary that nobody tried to write, at the last verify" => |m, _| m.verification.as_ref().filter(|v| v.judged).map_or(Value::Unknown, |v| Value::Number(v.strays as f64));
+    "elections_safe" false Text "no once an election was not covered by enough answers, or a laggard was promoted" => |m, _| text(yes(m.unsafe_election.is_none()));
     "only_here" true Count "rows that this one of two primaries has to itself, at the last verify" => |m, n| m.verification.as_ref().zip(n).and_then(|(v, n)| v.sides.get(&n.name)).map_or(Value::Unknown, |s| Value::Number(ledger::count(&s.only) as f64));
     "log" true Lines "the lines it has logged since the lesson's last act began; compare with ~ (one has it) or !~ (none has)" => |m, n| n.map_or(Value::Unknown, |n| words::lines(m, n));
     "session" session Text "running, idle, in_transaction, failed (a transaction that can only be rolled back) or closed" => |s| text(s.word());
@@ -195,6 +199,12 @@ quantities! {
 fn tally<'a>(model: &'a Model, node: Option<&Node>) -> Option<&'a NodeTally> {
     let tally = model.verification.as_ref()?.nodes.get(&node?.name)?;
     tally.unreadable.is_none().then_some(tally)
+}
+
+/// Unknown where a node could not be read.
+fn differing(model: &Model) -> Option<u64> {
+    let nodes = &model.verification.as_ref().filter(|v| v.judged)?.nodes;
+    nodes.values().map(|tally| tally.unreadable.is_none().then_some(tally.apart)).sum()
 }
 
 fn split(model: &Model, part: fn(&Split) -> Option<f64>) -> Value {

@@ -30,11 +30,11 @@ pub fn seen(model: &mut Model, free: Option<u64>) -> Vec<Effect> {
     if model.stage == Stage::Live { vec![Effect::Writer(model.writer.plan.clone())] } else { Vec::new() }
 }
 
-/// Whatever orders the writer gets, it rests while the disk is low. What it was told is kept, and holds again later.
+/// Whatever orders the writer gets, it writes nothing while the disk is low, bursts neither. What it was told is kept, and holds again later.
 pub fn hold_writer(model: &Model, effects: &mut [Effect]) {
     for effect in effects.iter_mut().filter(|_| model.disk_low) {
         if let Effect::Writer(plan) = effect {
-            plan.paused = true;
+            plan.held = true;
         }
     }
 }

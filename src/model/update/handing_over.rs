@@ -5,7 +5,7 @@ use crate::model::cluster::{NodeState, Role};
 use crate::model::command::Command;
 use crate::model::detector::{AutoFailover, Cause, Probe};
 use crate::model::election::{Answer, Choice, Race};
-use crate::model::handover::{Handover, Kind, Timeline};
+use crate::model::handover::{Handover, Kind, Question, Timeline};
 use crate::model::journal::{Tone, Who};
 use crate::model::msg::{Act, Effect, OpId, Origin, Reached, Taken, WriterPlan};
 use crate::model::sync_rule::SyncRule;
@@ -62,7 +62,7 @@ pub fn watch(model: &mut Model) -> Vec<Effect> {
     model.say(Who::Lab, Tone::Bad, format!("{primary} {}: it is taken for dead", cause.words()));
     let id = super::commands::begin(model, Some(Command::Failover { allow_loss }), Origin::Lab);
     let mut handover = Handover::new(id, Kind::Failover(cause), Some(primary), began, exact.is_some());
-    handover.detected = Some(now);
+    (handover.detected, handover.question) = (Some(now), question(model, 0));
     model.handovers.push(handover);
     vec![Effect::Run(id, canvass(model, 0))]
 }
@@ -99,7 +99,7 @@ pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
         Command::Failover { .. } => {
             let began = fault.or(seen).unwrap_or(model.now);
             let mut handover = Handover::new(id, Kind::Failover(Cause::Ordered), old, began, fault.is_some());
-            handover.detected = Some(model.now);
+            (handover.detected, handover.question) = (Some(model.now), question(model, 0));
             handover
         }
         _ => Handover::new(id, Kind::Switchover, old, model.now, true),
@@ -107,13 +107,56 @@ pub fn by_order(model: &mut Model, id: OpId, command: &Command) {
     model.handovers.push(handover);
 }
 
-/// Fencing, where it is wanted, and the question to all standbys. Fencing comes first: what the old primary has sent by then
-/// still arrives, and nothing more can come.
+/// The question to all standbys. A primary that has ended is fenced before the first, where that is wanted: it stays down then.
+/// One that may still run isn't fenced for an election that may come to nothing (see `fence_and_ask`).
 pub fn canvass(model: &Model, after_ms: u64) -> Act {
-    let fence = model.detector.auto.as_ref().is_none_or(|a| a.fence);
-    let down = model.primary_node().is_some_and(|n| matches!(n.state, NodeState::Exited(_)));
-    let spared = after_ms > 0 && (down || waiting(model).is_some_and(|h| starts(model, h)));
-    Act::Canvass { standbys: candidates(model), fence: model.primary.clone().filter(|_| fence && !spared), after_ms }
+    let fence = after_ms == 0 && fences(model) && has_ended(model, after_ms);
+    let counts = question(model, after_ms) == Question::Counts;
+    Act::Canvass { standbys: candidates(model), fence: model.primary.clone().filter(|_| fence), after_ms, counts }
+}
+
+/// What the answers to a question that is put now are good for.
+fn question(model: &Model, after_ms: u64) -> Question {
+    if fences(model) && !has_ended(model, after_ms) { Question::Counts } else { Question::Decides }
+}
+
+/// Whether the old primary is to be fenced before another is promoted.
+fn fences(model: &Model) -> bool {
+    model.detector.auto.as_ref().is_none_or(|a| a.fence)
+}
+
+/// Whether nothing more can come from the primary when a question that is put now is answered: it is down. One that is just being
+/// killed by order may be fenced with the first question, which takes nothing away.
+fn has_ended(model: &Model, after_ms: u64) -> bool {
+    let killed = |p: &Node| model.ops.values().any(|op| op.command.as_ref() == Some(&Command::Kill(p.name.clone())));
+    let ended = |p: &Node| matches!(p.state, NodeState::Exited(_)) || (after_ms == 0 && killed(p));
+    model.primary_node().is_some_and(ended)
+}
+
+/// Too little is known for an election: the same question a little later.
+fn ask_again(model: &mut Model, id: OpId) -> Vec<Effect> {
+    let question = question(model, ASK_AGAIN_MS);
+    if let Some(h) = handover(model, id) {
+        h.question = question;
+    }
+    vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))]
+}
+
+/// Enough standbys have answered: now the old primary is fenced, and they are asked once more, since it may have written on. What
+/// it has sent by then still arrives, and nothing more can come.
+fn fence_and_ask(model: &mut Model, id: OpId) -> Vec<Effect> {
+    if let Some(h) = handover(model, id) {
+        h.question = Question::Fences;
+        h.waits_for.clear();
+    }
+    let act = Act::Canvass { standbys: candidates(model), fence: model.primary.clone(), after_ms: 0, counts: false };
+    vec![Effect::Run(id, act)]
+}
+
+/// What an election that comes to nothing for now has cost already, to stand before the reason.
+fn cost(model: &Model, asked: Question) -> String {
+    let fenced = model.primary.as_ref().filter(|_| asked == Question::Fences);
+    fenced.map_or_else(String::new, |old| format!("{old} is fenced, and "))
 }
 
 /// The handover whose election waits, also while its operation is being judged.
@@ -144,16 +187,29 @@ fn is_back(model: &Model, waiting: &Handover) -> bool {
     over || revived(model, waiting)
 }
 
-/// Calls a waiting election off when the primary is back; the reason, if so.
+/// Calls an election off when nobody needs it any more; the reason, if so.
 pub fn called_off(model: &mut Model, id: OpId) -> Option<String> {
-    let waits = waiting(model).filter(|h| h.op == id)?;
-    let primary = model.primary.clone().filter(|_| is_back(model, waits))?;
-    // What was seen of it before has led to this failover, and must not lead to the next.
+    let why = format!("{}: no failover", needless(model, id)?);
+    // What was seen before has led to this failover, and must not lead to the next.
     model.detector.begin_anew(model.now);
     handover(model, id)?.called_off = true;
-    let why = format!("{primary} is back: no failover");
     model.say(Who::Lab, Tone::Good, why.clone());
     Some(why)
+}
+
+/// Why an election isn't needed any more: another node has the primary's part, or the one for which it waits is back.
+fn needless(model: &Model, id: OpId) -> Option<String> {
+    let election = model.handovers.last().filter(|h| h.op == id)?;
+    let primary = model.primary.as_ref()?;
+    if election.old.as_ref() != Some(primary) {
+        return Some(format!("{primary} has become the primary meanwhile"));
+    }
+    (!election.waits_for.is_empty() && is_back(model, election)).then(|| format!("{primary} is back"))
+}
+
+/// Whether somebody is being promoted by hand, which is allowed while an election waits: nobody else is promoted beside it.
+fn is_promoting(model: &Model) -> bool {
+    model.ops.values().any(|op| matches!(op.command, Some(Command::Promote(_))))
 }
 
 /// Standbys of this cluster.
@@ -166,7 +222,8 @@ fn handover(model: &mut Model, id: OpId) -> Option<&mut Handover> {
     model.handovers.iter_mut().rev().find(|h| h.op == id)
 }
 
-/// The standbys have answered: one is elected, or more answers are waited for. An error ends the operation.
+/// The standbys have answered: one is elected, or the old primary is fenced before that, or more answers are waited for. An error
+/// ends the operation.
 pub fn canvassed(
     model: &mut Model,
     id: OpId,
@@ -175,28 +232,32 @@ pub fn canvassed(
     steps: Vec<String>,
 ) -> Result<Vec<Effect>, String> {
     let by_itself = op.origin == Origin::Lab;
+    let asked = handover(model, id).map(|h| h.question).unwrap_or_default();
+    let cost = cost(model, asked);
     if by_itself && model.detector.auto.is_none() {
-        return Err("automatic failover was switched off".to_owned());
+        return Err(format!("{cost}automatic failover was switched off"));
     }
     // The order may have come while it waited: to this election, or to the detector.
     let allow_loss = matches!(op.command, Some(Command::Failover { allow_loss: true }))
         || (by_itself && model.detector.auto.as_ref().is_some_and(|a| a.allow_loss));
-    if waiting(model).is_some_and(|h| starts(model, h)) {
-        return Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))]);
+    if is_promoting(model) || waiting(model).is_some_and(|h| starts(model, h)) {
+        return Ok(ask_again(model, id));
     }
     let (rule, standbys) = (model.rule(), candidates(model));
     let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
     match race.elect(allow_loss) {
-        Choice::Nobody => Err("there is no standby left".to_owned()),
+        Choice::Nobody => Err(format!("{cost}there is no standby left")),
         Choice::Wait { have, need, whom } if by_itself => {
             let way_out = if answers.is_empty() { "" } else { " (`failover allow-loss` goes on without them)" };
-            wait_on(model, id, &format!("{have} of the {need} standbys that must answer do"), whom, way_out);
-            Ok(vec![Effect::Run(id, canvass(model, ASK_AGAIN_MS))])
+            wait_on(model, id, &format!("{cost}{have} of the {need} standbys that must answer do"), whom, way_out);
+            Ok(ask_again(model, id))
         }
         Choice::Wait { have, need, whom } => Err(format!(
-            "{have} of the {need} standbys that must answer do; {} missing. `failover allow-loss` makes do without",
+            "{cost}{have} of the {need} standbys that must answer do; {} missing. `failover allow-loss` makes do \
+             without",
             whom.join(", ")
         )),
+        Choice::Elected { .. } if asked == Question::Counts && fences(model) => Ok(fence_and_ask(model, id)),
         Choice::Elected { node, doubt } => {
             let text = elected(answers, &node, doubt.as_deref());
             let tone = if doubt.is_some() { Tone::Warn } else { Tone::Plain };

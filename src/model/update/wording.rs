@@ -262,7 +262,8 @@ fn verify(model: &Model) -> (Tone, String) {
         rows => format!("only {n} has {rows} rows of the writer ({})", listed(&s.only)),
     };
     let sides: String = v.sides.iter().map(own).map(|text| format!("; {text}")).collect();
-    (tone, format!("verdict {}{colon}{why}; {}{sides}", v.verdict.word(), v.in_words()))
+    let nodes: String = v.by_node().map(|(_, text)| format!("; {text}")).collect();
+    (tone, format!("verdict {}{colon}{why}; {}{sides}{nodes}", v.verdict.word(), v.in_words()))
 }
 
 /// Ids as ranges, the first few: `1: 5-9`.

@@ -42,7 +42,7 @@ fn leftover(folder: &Path) -> Leftover {
     let path = folder.to_string_lossy().into_owned();
     // No lab made it, and of its maker only the user is known.
     let (lab, boot_id, uid) = (String::new(), String::new(), geteuid().as_raw());
-    let owner = Owner { lab, pid: 0, pid_start: 0, boot_id, uid };
+    let owner = Owner { lab, pid: 0, pid_start: 0, boot_id, pid_ns: String::new(), uid };
     Leftover { kind: BUILD.to_owned(), id: path.clone(), name: path, owner: Some(owner), alive: false }
 }
 

@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     fn someone() -> Owner {
-        Owner { lab: "0011aabb".into(), pid: 7, pid_start: 99, boot_id: "boot".into(), uid: 1000 }
+        let (lab, boot_id, pid_ns) = ("0011aabb".into(), "boot".into(), "pid:[1]".into());
+        Owner { lab, pid: 7, pid_start: 99, boot_id, pid_ns, uid: 1000 }
     }
 
     #[test]

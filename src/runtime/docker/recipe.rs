@@ -1,5 +1,6 @@
 //! Builds the base image from Debian's packages with the recipe that is part of this program. Knows no labs.
 
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -19,6 +20,8 @@ const SCRIPTS: [(&str, &str); 2] = [
 ];
 /// What the recipe says begins with this.
 const SIGN: &str = "replab-image: ";
+/// By this variable the recipe is told how its messages name the way to run it again.
+const AGAIN: &str = "REPLAB_BUILD_COMMAND";
 /// The recipe's exit status when a person has to do something first.
 const NEEDS_A_PERSON: i32 = 4;
 
@@ -43,21 +46,31 @@ pub async fn build(engine: &Engine, choice: &ImageChoice, progress: &Progress) -
         return Err(plain(what, why));
     }
     let folder = tempfile::tempdir().map_err(|err| plain(&what, err.to_string()))?;
-    for (file, text) in SCRIPTS {
-        std::fs::write(folder.path().join(file), text).map_err(|err| plain(&what, err.to_string()))?;
-    }
-    let child = Command::new("bash")
-        .arg(folder.path().join("build.sh"))
-        .args([&choice.major.to_string(), &name])
-        .env("DOCKER_HOST", format!("unix://{}", engine.socket().display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+    let child = laid_out(folder.path(), choice, engine.socket())
+        .map_err(|err| plain(&what, err.to_string()))?
         .spawn()
         .map_err(|err| plain(&what, format!("bash can't be run: {err}")))?;
     follow(Building(child), &what, &name, progress).await?;
     let found = find_image(engine, &ImageChoice { explicit: Some(name), ..choice.clone() }).await?;
     found.ok_or_else(|| plain(what, "the recipe ended well, but the image isn't here"))
+}
+
+/// The recipe in this folder, ready to be run. The folder is gone when somebody reads the recipe's messages: what they say to run
+/// again is our own command.
+fn laid_out(folder: &Path, choice: &ImageChoice, socket: &Path) -> io::Result<Command> {
+    for (file, text) in SCRIPTS {
+        std::fs::write(folder.join(file), text)?;
+    }
+    let mut command = Command::new("bash");
+    command
+        .arg(folder.join("build.sh"))
+        .args([&choice.major.to_string(), &choice.built_name()])
+        .env(AGAIN, format!("replab image build --postgres {}", choice.major))
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    Ok(command)
 }
 
 /// A build under way; asked to stop (and to tidy up after itself) when nobody waits for it any more.
@@ -129,6 +142,24 @@ mod tests {
         assert_eq!((err.why.as_str(), err.hint.as_deref()), ("no docker.", Some("apt-get install -y docker.io")));
         let (result, _) = told("exit 7").await;
         assert!(result.expect_err("exit 7").why.contains('7'));
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_run_again_is_still_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let choice = ImageChoice { explicit: None, major: 17 };
+        let mut command = laid_out(folder.path(), &choice, Path::new("/nowhere")).expect("written");
+        // Whoever runs it: that it needs root is what the recipe says before it does anything.
+        let child = command.env("BASH_FUNC_id%%", "() { echo 1000; }").spawn().expect("bash");
+        let (progress, _phases) = tokio::sync::mpsc::unbounded_channel();
+        let err = follow(Building(child), "build x", "x", &progress).await.expect_err("no root");
+        assert_eq!(err.hint.as_deref(), Some("sudo replab image build --postgres 17"));
+    }
+
+    #[test]
+    fn no_message_names_the_recipe_itself() {
+        let named = SCRIPTS[0].1.lines().filter(|line| line.contains("$here/build.sh $major $tag"));
+        assert_eq!(named.count(), 1, "where it is chosen what they name");
     }
 
     #[test]

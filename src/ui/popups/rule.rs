@@ -6,7 +6,6 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use crate::model::Model;
-use crate::model::sync_rule;
 use crate::ui::prose;
 use crate::ui::view::{RuleDraft, View};
 use crate::ui::widgets::{self, window};
@@ -63,7 +62,6 @@ fn meaning_of(buf: &mut Buffer, area: Rect, draft: &RuleDraft, model: &Model, vi
     let sql = format!("ALTER SYSTEM SET synchronous_standby_names = '{}'", rule.setting());
     let mut lines = prose::wrap(&sql, theme.code, width);
     lines.push(Line::default());
-    let words = sync_rule::words(&rule, &model.writer.plan.level, |name| model.standing(name));
-    lines.extend(prose::wrap(&words, Style::new(), width));
+    lines.extend(prose::wrap(&model.meaning_of(&rule), Style::new(), width));
     widgets::lines(buf, area, lines);
 }

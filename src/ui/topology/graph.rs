@@ -5,10 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::{Block, BorderType, Widget};
 
-use super::{Card, Flow, Tree, clients_way, flow, said};
+use super::{Card, Flow, Tree, clients_way, flow, fork_of, said};
 use crate::model::links::End;
 use crate::model::standing::Rung;
-use crate::model::{Model, Node, Stamp};
+use crate::model::{Model, Stamp};
 use crate::ui::prose;
 use crate::ui::view::View;
 use crate::ui::widgets::put;
@@ -57,8 +57,16 @@ fn spread(tree: &Tree, at: usize, slot: u16, next: &mut u16, middles: &mut [u16]
     middles[at]
 }
 
-/// Draws boxes and links.
-pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, boxes: &[(usize, Rect)], model: &Model, view: &View) {
+/// Draws boxes and links; `header` is what the frame says of the timelines.
+pub(super) fn render(
+    buf: &mut Buffer,
+    area: Rect,
+    tree: &Tree,
+    boxes: &[(usize, Rect)],
+    model: &Model,
+    view: &View,
+    header: &str,
+) {
     let rungs = model.ladder();
     let rung_of = |i: usize| rungs.iter().find(|r| r.name == model.nodes[tree.branches[i].node].name);
     for i in 0..tree.branches.len() {
@@ -68,10 +76,11 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, boxes: &[(usize,
     for (i, rect) in boxes {
         let node = &model.nodes[tree.branches[*i].node];
         let card = Card::of(model, node, rung_of(*i), &view.theme);
-        if tree.branches[*i].parent.is_none() {
-            clients(buf, area, *rect, children_apart(boxes, *i), node, model, view);
-        }
         draw_box(buf, *rect, node.name.as_str(), &card, selected == Some(&node.name), view);
+        clients(buf, area, tree, boxes, *i, model, view);
+        if let Some(fork) = fork_of(model, node, header) {
+            on_border(buf, *rect, rect.bottom() - 1, &fork, view.theme.dim);
+        }
     }
 }
 
@@ -95,11 +104,16 @@ fn draw_box(buf: &mut Buffer, rect: Rect, name: &str, card: &Card, selected: boo
     put(buf, inner, x, inner.y + 2, &prose::clip(&card.note, room), if card.stale { theme.warn } else { value });
 }
 
-/// The arrow of the clients, who are drawn only where something is wrong with their way.
-fn clients(buf: &mut Buffer, area: Rect, rect: Rect, room: usize, node: &Node, model: &Model, view: &View) {
+/// The clients, who are drawn only where something is wrong with their way: as an arrow over a root; on the border of a box that
+/// has its own link there.
+fn clients(buf: &mut Buffer, area: Rect, tree: &Tree, boxes: &[(usize, Rect)], at: usize, model: &Model, view: &View) {
+    let (branch, rect) = (&tree.branches[at], boxes[at].1);
+    let node = &model.nodes[branch.node];
+    let over = branch.parent.is_none() && rect.y > area.y;
+    let room = if over { children_apart(boxes, at) } else { usize::from(rect.width).saturating_sub(2) };
     let room = room.saturating_sub(prose::width("▼ clients "));
     let told = clients_way(model, node, room);
-    if told.is_empty() || rect.y <= area.y {
+    if told.is_empty() {
         return;
     }
     let (arrow, style) = if model.links.is_cut(&End::Client, &End::Node(node.name.clone())) {
@@ -108,7 +122,20 @@ fn clients(buf: &mut Buffer, area: Rect, rect: Rect, room: usize, node: &Node, m
         ("▼", view.theme.warn)
     };
     let text = format!("{arrow} clients {}", prose::clip(&told, room));
-    put(buf, area, middle(rect), rect.y - 1, &text, style);
+    if over {
+        put(buf, area, middle(rect), rect.y - 1, &text, style);
+    } else {
+        on_border(buf, rect, rect.y, &text, style);
+    }
+}
+
+/// Words on a box's border, if they fit there: its lines are for what is always told.
+fn on_border(buf: &mut Buffer, rect: Rect, y: u16, text: &str, style: Style) {
+    let room = usize::from(rect.width).saturating_sub(2);
+    let apart = format!(" {text} ");
+    if let Some(text) = [apart.as_str(), text].into_iter().find(|t| prose::width(t) <= room) {
+        put(buf, rect, rect.x + 1, y, text, style);
+    }
 }
 
 /// The lines from one box to those that follow it.

@@ -5,8 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Branch, Card, Flow, Tree, clients_way, flow, said};
-use crate::model::cluster::Role;
+use super::{Branch, Card, Flow, Tree, clients_way, flow, fork_of, said};
 use crate::model::standing::Rung;
 use crate::model::{Model, Node};
 use crate::ui::prose;
@@ -30,8 +29,8 @@ pub(super) fn place(tree: &Tree, area: Rect, model: &Model, view: &View) -> Vec<
     rows.map(|(i, row)| (i, Rect { y: area.y + row as u16, height: each as u16, ..area })).collect()
 }
 
-/// Draws the lines.
-pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, view: &View) {
+/// Draws the lines; `header` is what the frame says of the timelines.
+pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, view: &View, header: &str) {
     let rungs = model.ladder();
     let selected = view.selected(model).map(|n| &n.name);
     for (i, rect) in place(tree, area, model, view) {
@@ -40,21 +39,15 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         let rung = rungs.iter().find(|r| r.name == node.name);
         let mut card = Card::of(model, node, rung, &view.theme);
         let flow = flow_of(model, branch, rung);
-        // Its word stands with the note: what is wrong with the link goes first.
-        let told = said(model, node, flow, 0);
-        if told != flow.word() {
-            card.note = before(&told, &card.note);
-        }
-        let clients = clients_way(model, node, 0);
-        if branch.parent.is_none() && !clients.is_empty() {
-            let alone = format!("clients {clients}");
-            let both = before(&alone, &card.note);
-            card.note = if prose::width(&both) + 3 <= usize::from(rect.width) { both } else { alone };
-        }
+        let head = head(&card, node.name.as_str(), rect, view);
+        // In a line of its own under the name, or behind it.
+        let used = if rect.height > 1 { 3 } else { 2 + head.iter().map(Span::width).sum::<usize>() };
+        let room = usize::from(rect.width).saturating_sub(used + 4 * branch.depth);
+        card.note = note(model, node, &card.note, flow, room);
         // Too narrow for the line of the timelines above: each primary says where its own began.
-        if let Some(fork) = fork_of(model, node).filter(|_| rect.height > 1) {
-            let told = if card.note.is_empty() { fork } else { format!("{} · {fork}", card.note) };
-            if prose::width(&told) + 3 <= usize::from(rect.width) {
+        if let Some(fork) = fork_of(model, node, header).filter(|_| rect.height > 1) {
+            let told = joined(&[&card.note, &fork]);
+            if prose::width(&told) <= room {
                 card.note = told;
             }
         }
@@ -66,20 +59,30 @@ pub(super) fn render(buf: &mut Buffer, area: Rect, tree: &Tree, model: &Model, v
         let mut spans = vec![mark];
         spans.extend(stems(tree, i, view));
         spans.extend(arrow(branch, flow, view));
-        spans.extend(words(&card, node.name.as_str(), rect, view));
+        spans.extend(head);
+        spans.extend(behind(&card, rect, view));
         widgets::lines(buf, rect, [Line::from(spans), second(tree, i, &card, view)]);
     }
 }
 
-fn before(first: &str, note: &str) -> String {
-    format!("{first}{}{note}", if note.is_empty() { "" } else { " · " })
+/// What matters of a node now, after what is wrong with its link and with its clients' way; less of it where there is less room.
+fn note(model: &Model, node: &Node, own: &str, flow: Flow, room: usize) -> String {
+    // The flow's word stands with the node's own note.
+    let link = Some(said(model, node, flow, 0)).filter(|told| told != flow.word()).unwrap_or_default();
+    let clients = clients_way(model, node, 0);
+    if clients.is_empty() {
+        return joined(&[&link, own]);
+    }
+    let clients = format!("clients {clients}");
+    let wanted = [joined(&[&link, &clients, own]), joined(&[&link, &clients])];
+    let least = if link.is_empty() { clients } else { joined(&[&link, own]) };
+    wanted.into_iter().find(|text| prose::width(text) <= room).unwrap_or(least)
 }
 
-/// Where the timeline that this primary began forked off.
-fn fork_of(model: &Model, node: &Node) -> Option<String> {
-    let timeline = node.sample.as_ref().filter(|s| s.role == Role::Primary)?.timeline;
-    let began = model.timelines.iter().find(|t| t.id == timeline && t.node == node.name)?;
-    Some(format!("fork {}", began.fork?))
+/// Those that say something.
+fn joined(texts: &[&str]) -> String {
+    let told: Vec<&str> = texts.iter().copied().filter(|text| !text.is_empty()).collect();
+    told.join(" · ")
 }
 
 fn flow_of(model: &Model, branch: &Branch, rung: Option<&Rung>) -> Flow {
@@ -115,7 +118,8 @@ fn arrow(branch: &Branch, flow: Flow, view: &View) -> Vec<Span<'static>> {
     vec![Span::styled(joint, view.theme.dim), Span::styled(line, flow.style(&view.theme))]
 }
 
-fn words(card: &Card, name: &str, rect: Rect, view: &View) -> Vec<Span<'static>> {
+/// Who it is, and where there is room how far.
+fn head(card: &Card, name: &str, rect: Rect, view: &View) -> Vec<Span<'static>> {
     let value = if card.stale { view.theme.dim } else { Style::new() };
     let mut spans = vec![
         Span::styled(format!("{} {name} ", card.face.glyph), card.face.style),
@@ -126,12 +130,18 @@ fn words(card: &Card, name: &str, rect: Rect, view: &View) -> Vec<Span<'static>>
         spans.push(Span::styled(card.lsn.clone(), value));
         spans.push(Span::styled(format!(" {} ", card.timeline), view.theme.dim));
     }
-    if rect.height < 2 {
-        // "idle, up to date" is "idle" where there is no room for both.
-        let short = if rect.width < 44 { card.note.split(',').next().unwrap_or_default() } else { card.note.as_str() };
-        spans.push(Span::styled(format!(" {short}"), if card.stale { view.theme.warn } else { value }));
-    }
     spans
+}
+
+/// The note, where it has no line of its own.
+fn behind(card: &Card, rect: Rect, view: &View) -> Option<Span<'static>> {
+    if rect.height > 1 {
+        return None;
+    }
+    // "idle, up to date" is "idle" where there is no room for both.
+    let short = if rect.width < 44 { card.note.split(',').next().unwrap_or_default() } else { card.note.as_str() };
+    let style = if card.stale { view.theme.warn } else { Style::new() };
+    Some(Span::styled(format!(" {short}"), style))
 }
 
 fn second(tree: &Tree, at: usize, card: &Card, view: &View) -> Line<'static> {
