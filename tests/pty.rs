@@ -407,7 +407,7 @@ fn a_lab_that_is_left_is_judged_for_its_report() {
     }
     let words = ["up", "--set", "no_such_setting=1", "--report", &file];
     let mut terminal = Terminal::start(&house, &words, SMALL);
-    terminal.until_text("unrecognized configuration");
+    terminal.until_text("\"no_such_setting\"");
     terminal.keys("q");
     assert_eq!(terminal.exit(), 4, "as without a screen");
     assert!(report(&house)["error"].is_string());

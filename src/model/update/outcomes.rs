@@ -100,13 +100,16 @@ fn last_words(model: &Model, op: &Op) -> Option<String> {
             // Who knocks while it starts or ends is turned away with a FATAL of its own.
             && !line.text.starts_with("the database system is ")
     })?;
+    // A configuration that isn't taken ends the server with the file's name; what is wrong in it stands in the line before.
+    let before = said.next().filter(|_| last.line.text.ends_with("contains errors"));
+    let wrong = before.and_then(|(_, l)| l.line.text.split_once(" in file ")).map(|(what, _)| format!("{what}; "));
     // The history of a standby that was ahead is no part of its upstream's (facts, "Rejoining the old primary").
     let cure = if last.line.text.starts_with("requested timeline") {
         format!("; `rejoin {name}` mends it")
     } else {
         String::new()
     };
-    Some(format!("{name}: {}{cure}", last.line.text))
+    Some(format!("{name}: {}{}{cure}", wrong.unwrap_or_default(), last.line.text))
 }
 
 fn started(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
