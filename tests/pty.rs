@@ -409,6 +409,8 @@ fn a_lab_that_is_left_is_judged_for_its_report() {
     let mut terminal = Terminal::start(&house, &words, SMALL);
     terminal.until_text("\"no_such_setting\"");
     terminal.keys("q");
+    terminal.until_text("clean up and quit");
+    terminal.keys("\r");
     assert_eq!(terminal.exit(), 4, "as without a screen");
     assert!(report(&house)["error"].is_string());
 }
