@@ -53,9 +53,7 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
         code = ended => Ok(Some(code)),
         done = to_the_end(&mut session, &mut lines) => done.map(|()| None),
     };
-    if matches!(ended, Ok(Some(_))) {
-        judge_for_reports(&mut session, manner).await?;
-    }
+    let judged = if matches!(ended, Ok(Some(_))) { judge_for_reports(&mut session, manner).await } else { Ok(()) };
     let report = Report::of(&session.model);
     let told = lines.catch_up(&session.model).and_then(|()| lines.end(&session.model, &report));
     let pages = pages(manner, &report, &session.model);
@@ -64,6 +62,7 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
     let closed = super::leave(session, keep).await;
     write_pages(&pages)?;
     closed?;
+    judged?;
     let ended = ended?;
     if ended.is_none() {
         told?;
