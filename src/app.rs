@@ -269,7 +269,8 @@ async fn on_screen<R: Runtime>(
     closed?;
     judged?;
     Ok(match left? {
-        Left::Quit(_) | Left::Gone => plain::code_of(&report),
+        Left::Quit(_) => plain::code_of(&report),
+        Left::Gone => exit::HUNG_UP,
         Left::Signal(code) => code,
     })
 }

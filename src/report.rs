@@ -175,16 +175,6 @@ pub struct NodeReport {
     pub unreadable: Option<String>,
 }
 
-impl NodeReport {
-    /// "s1 58 present, 2 missing".
-    pub fn in_words(&self) -> String {
-        match &self.unreadable {
-            Some(why) => format!("{} could not be read ({why})", self.node),
-            None => format!("{} {} present, {} missing", self.node, self.present, self.missing),
-        }
-    }
-}
-
 /// One side of a split brain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SideReport {

@@ -443,11 +443,11 @@ fn end(house: &House, terminal: &mut Terminal, how: End) {
         }
         End::Window => {
             terminal.close_window();
-            &[0, 129]
+            &[129]
         }
         End::WindowAndKeys => {
             terminal.close_window_after("~", 100);
-            &[0, 129]
+            &[129]
         }
     };
     let code = terminal.exit();

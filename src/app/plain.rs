@@ -1,4 +1,5 @@
-//! A lab without a screen: what happens, as plain lines. Plays a lesson to its end, or runs until interrupted.
+//! A lab without a screen: what happens, as plain lines. Plays a lesson to its end, or runs until interrupted. What the end of a lab
+//! needs on a screen, too: reports judged and written, and the exit code.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use crate::model::msg::{Msg, Origin};
 use crate::model::script::{Script, Step, StepKind, StepResult};
 use crate::model::standing::Link;
 use crate::model::text::safe_prose;
+use crate::model::verdict::Verification;
 use crate::model::{Model, Stage};
-use crate::report::{Form, NodeReport, Report};
+use crate::report::{Form, Report};
 use crate::runtime::Runtime;
 
 /// After the last step: how long everything may take to stream and be level again before the rows are read.
@@ -221,7 +223,8 @@ impl Lines {
         if !report.losses.is_empty() {
             text.push_str(&format!("{}\n", report.losses));
         }
-        let nodes: Vec<String> = report.nodes.iter().map(NodeReport::in_words).collect();
+        let nodes: Vec<String> =
+            model.verification.iter().flat_map(Verification::by_node).map(|(_, text)| text).collect();
         if !nodes.is_empty() {
             text.push_str(&format!("acknowledged writes on each node: {}\n", nodes.join("; ")));
         }

@@ -113,7 +113,7 @@ impl Verification {
     /// What each node has and lacks of the acknowledged writes.
     pub fn by_node(&self) -> impl Iterator<Item = (Weight, String)> {
         self.nodes.iter().map(|(name, tally)| match (&tally.unreadable, tally.missing) {
-            (Some(_), _) => (Weight::Held, format!("{name} could not be read")),
+            (Some(_), _) => (Weight::Held, format!("{name} not read")),
             (None, 0) => (Weight::Aside, format!("{name} {} present, 0 missing", tally.present)),
             (None, missing) => (Weight::Held, format!("{name} {} present, {missing} missing", tally.present)),
         })

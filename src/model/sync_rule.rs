@@ -204,14 +204,25 @@ fn connected<'a>(names: &'a [String], standing: Stand<'_>) -> Vec<(&'a str, Stan
     names.iter().filter_map(there).collect()
 }
 
-fn nobody(k: u32, here: usize, listed: usize) -> String {
-    if (k as usize) > listed {
-        format!("The rule asks for {k} standbys but lists only {listed}: no commit can ever return.")
-    } else {
-        format!(
-            "Only {here} of the {k} needed standbys {}: commits wait.",
-            if here == 1 { "streams" } else { "stream" }
-        )
+/// `listed`: how many the rule can ever find; None where `*` may find any number.
+fn nobody(k: u32, here: usize, listed: Option<usize>) -> String {
+    match listed.filter(|listed| (k as usize) > *listed) {
+        Some(listed) => format!("The rule asks for {k} standbys but lists only {listed}: no commit can ever return."),
+        None => {
+            let stream = if here == 1 { "streams" } else { "stream" };
+            format!("Only {here} of the {k} needed standbys {stream}: commits wait.")
+        }
+    }
+}
+
+/// What holds commits up, or may, of those that count; `wait` says whether it does.
+fn held_up(counting: &[(&str, Standing)], wait: &str) -> String {
+    match counting.iter().find(|(_, s)| *s != Standing::Well) {
+        Some((name, Standing::Paused)) => format!(" Replay on {name} is paused{wait}."),
+        Some((name, _)) => {
+            format!(" {name} is silent but still counts as connected{wait} until the primary gives up on it.")
+        }
+        None => " A frozen one still blocks.".to_owned(),
     }
 }
 
@@ -228,26 +239,17 @@ fn first_of_anybody(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -
     let here = connected(names, standing);
     let lead = format!("The first {k} of whatever connects must {verb} a commit (* matches anything).");
     if here.len() < k as usize {
-        return format!("{lead} {}", nobody(k, here.len(), usize::MAX));
+        return format!("{lead} {}", nobody(k, here.len(), None));
     }
     let list = here.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
-    let needed = if here.len() == k as usize { "" } else { " if it is one that counts," };
-    let tail = match here.iter().find(|(_, s)| *s != Standing::Well) {
-        Some((name, Standing::Paused)) => format!(" Replay on {name} is paused:{needed} commits wait."),
-        Some((name, _)) => {
-            format!(
-                " {name} is silent but still counts as connected:{needed} commits wait until the primary gives up on it."
-            )
-        }
-        None => " A frozen one still blocks.".to_owned(),
-    };
-    format!("{lead} Now that is of {list}.{tail}")
+    let wait = if here.len() == k as usize { ", so commits wait" } else { ": if it is one that counts, commits wait" };
+    format!("{lead} Now that is of {list}.{}", held_up(&here, wait))
 }
 
 fn first_words(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
     let here = connected(names, standing);
     if here.len() < k as usize {
-        return nobody(k, here.len(), names.len());
+        return nobody(k, here.len(), Some(names.len()));
     }
     let (sync, spare) = here.split_at(k as usize);
     let list = |part: &[(&str, Standing)]| part.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(" and ");
@@ -256,13 +258,7 @@ fn first_words(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> Str
         Some((next, _)) => text.push_str(&format!("; {next} takes over if {} disconnects.", one_of(sync))),
         None => text.push_str(&format!("; nobody takes over if {} disconnects: commits would wait.", one_of(sync))),
     }
-    match sync.iter().find(|(_, s)| *s != Standing::Well) {
-        Some((name, Standing::Paused)) => text.push_str(&format!(" Replay on {name} is paused, so commits wait.")),
-        Some((name, _)) => text.push_str(&format!(
-            " {name} is silent but still counts as connected, so commits wait until the primary gives up on it."
-        )),
-        None => text.push_str(" A frozen one still blocks."),
-    }
+    text.push_str(&held_up(sync, ", so commits wait"));
     text
 }
 
@@ -276,7 +272,7 @@ fn any_words(k: u32, names: &[String], done: &str, star: bool, standing: Stand<'
     let mut text =
         format!("A commit returns when any {k} of {list} {} {done} it.", if k == 1 { "has" } else { "have" });
     if (k as usize) > names.len() {
-        text = nobody(k, well, if star { usize::MAX } else { names.len() });
+        text = nobody(k, well, Some(names.len()).filter(|_| !star));
     } else if well < k as usize {
         text.push_str(&format!(" Only {well} of them can now: commits wait."));
     } else {
@@ -356,7 +352,7 @@ mod tests {
             say("first 1 (*)", "on", Well, Silent),
             "s2 is silent but still counts as connected: if it is one that counts, commits",
         );
-        has(say("first 2 (s1, *)", "on", Well, Silent), "s2 is silent but still counts as connected: commits wait");
+        has(say("first 2 (s1, *)", "on", Well, Silent), "s2 is silent but still counts as connected, so commits wait");
         has(
             say("any 1 (*)", "on", Away, Well),
             "any 1 of whatever connects (s1, s2) has flushed it. None of them may fail",

@@ -20,15 +20,12 @@ use crate::model::{Model, Node, NodeName};
 mod graph;
 mod list;
 
-/// What a frame needs besides the note in its corner (`widgets::corner` leaves one out that is too long).
-const CORNER: usize = 23;
-
 /// Draws the panel.
 pub(super) fn render(buf: &mut Buffer, place: &layout::Place, model: &Model, view: &View) {
     let focused = view.focus == Panel::Cluster;
     let inner = widgets::panel(buf, place.area, Line::from("Cluster"), focused, &view.theme);
     let count = figures::plural(model.nodes.len(), "node");
-    let room = usize::from(place.area.width).saturating_sub(CORNER + super::prose::width(&count));
+    let room = widgets::corner_room(place.area).saturating_sub(super::prose::width(&count));
     let header = lineage(model, room);
     widgets::corner(buf, place.area, Line::styled(format!("{header}{count}"), view.theme.dim));
     let tree = Tree::of(model);

@@ -45,10 +45,15 @@ pub(super) fn panel(buf: &mut Buffer, area: Rect, title: Line<'_>, focused: bool
     inner
 }
 
-/// A note in the upper right of a frame.
+/// How long a note in the corner of a frame may be, beside its title.
+pub(super) fn corner_room(area: Rect) -> usize {
+    usize::from(area.width).saturating_sub(23)
+}
+
+/// A note in the upper right of a frame, if there is room.
 pub(super) fn corner(buf: &mut Buffer, area: Rect, note: Line<'_>) {
     let width = note.width() as u16 + 2;
-    if area.width > width + 20 {
+    if note.width() <= corner_room(area) {
         let at = Rect { x: area.right() - width - 1, y: area.y, width, height: 1 };
         let mut spans = vec![Span::raw(" ")];
         spans.extend(note.spans.into_iter().map(|s| s.patch_style(note.style)));
