@@ -291,7 +291,7 @@ pub struct ExportWords {
 /// What to do with images.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ImageVerb {
-    /// Build one from Debian's packages, where nothing can be pulled (--postgres 17 or 18).
+    /// Build one from Debian's packages, where nothing can be pulled (--postgres 17, 18 or 19).
     Build,
     /// List those that are here.
     List,

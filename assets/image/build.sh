@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes a PostgreSQL image from Debian's own packages, for machines that reach no image registry.
 #
-#   build.sh MAJOR TAG     MAJOR is 17 or 18; TAG is the image's name, such as replab/postgres:17
+#   build.sh MAJOR TAG     MAJOR is 17, 18 or 19; TAG is the image's name, such as replab/postgres:17
 #   build.sh --recipe      prints the recipe's hash, which the image carries as the label replab.recipe
 #
 # Needs root on a Debian-like system and a Docker engine; debootstrap is installed when missing.
@@ -23,7 +23,7 @@ apt_helper=/usr/lib/apt/apt-helper
 locks=/run/replab-image
 uid=999
 # Found out on the way, and global because they are still needed when the script is on its way out.
-major='' tag='' again='' slug='' suite='' mirror='' work='' root='' child=''
+major='' tag='' again='' slug='' suite='' over='' mirror='' work='' root='' child=''
 
 say() { printf 'replab-image: %s\n' "$*" >&2; }
 phase() { say "phase $*"; }
@@ -32,12 +32,15 @@ recipe() { cat "$here/build.sh" "$here/docker-entrypoint.sh" | sha256sum | cut -
 
 # ---- what to make -----------------------------------------------------------------------------------------------
 
-# Which Debian release carries which version. forky is not released yet and may move on to a newer one.
-suite_of() {
-  case $1 in
-    17) echo trixie ;;
-    18) echo forky ;;
-    *) die 3 "PostgreSQL $1 can't be had this way; these can: 17 (Debian trixie) and 18 (Debian forky)" ;;
+# Which Debian release carries which version. forky is not released yet and may move on to a newer one. What Debian tries out
+# is in experimental, which is no release by itself but lies over sid.
+choose_suite() {
+  case $major in
+    17) suite=trixie ;;
+    18) suite=forky ;;
+    19) suite=sid over=experimental ;;
+    *) die 3 "PostgreSQL $major can't be had this way; these can: 17 (Debian trixie), 18 (Debian forky) and 19 (Debian sid" \
+      'with experimental)' ;;
   esac
 }
 
@@ -45,7 +48,7 @@ read_arguments() {
   [ "${1-}" != --recipe ] || { recipe; exit 0; }
   [ $# -eq 2 ] && [ -n "$2" ] || die 2 'usage: build.sh MAJOR TAG, such as: build.sh 17 replab/postgres:17'
   major=$1 tag=$2
-  suite=$(suite_of "$major") || exit $?
+  choose_suite
   [[ $tag =~ ^[a-z0-9][a-zA-Z0-9._/:-]*$ ]] || die 2 "'$tag' is no image name; such as: replab/postgres:$major"
   [[ ${tag##*/} == *:* ]] || tag=$tag:latest
   again=${REPLAB_BUILD_COMMAND:-$here/build.sh $major $tag}
@@ -175,7 +178,9 @@ follow() {
       *': Retrieving '* | *': Validating '*) now='download packages' ;;
       *'Extracting '*) now='unpack the base system' ;;
       *'Installing core'* | *'required packages'* | *'base packages'*) now='install packages' ;;
-      *'Configuring postgresql'*) now="configure PostgreSQL $major" ;;
+      *'Configuring postgresql'* | 'Setting up postgresql'*) now="configure PostgreSQL $major" ;;
+      Get:*) now="download packages of ${over:-$suite}" ;;
+      'Unpacking '*) now="unpack packages of ${over:-$suite}" ;;
       *) continue ;;
     esac
     [ "$now" = "$last" ] || phase "$now"
@@ -186,7 +191,9 @@ follow() {
 # debootstrap may not know a release yet; Debian's releases are all set up as sid is.
 bootstrap_with() {
   local scripts=/usr/share/debootstrap/scripts
-  local args=("$@" --variant=minbase "--include=postgresql-$major,gosu,libnss-wrapper" "$suite" "$root" "$mirror")
+  local packages=gosu,libnss-wrapper
+  [ -n "$over" ] || packages=postgresql-$major,$packages
+  local args=("$@" --variant=minbase "--include=$packages" "$suite" "$root" "$mirror")
   [ -e "$scripts/$suite" ] || args+=("$scripts/sid")
   rm -rf --one-file-system "$root"
   mkdir -m 755 "$root"
@@ -215,18 +222,45 @@ bootstrap() {
   bootstrap_with --no-check-gpg || explain_failure
 }
 
-# If the release no longer has this version, the lists that debootstrap fetched tell which it has.
+# PostgreSQL from what lies over the release, and nothing else of it, by the new system's own apt, which checks it with the keys
+# that came with the release. Debian gives its lists a date until which they are good; whether that counts is what this
+# machine's apt says.
+install_over() {
+  [ -n "$over" ] || return 0
+  printf 'deb %s %s main\n' "$mirror" "$over" >>"$root/etc/apt/sources.list"
+  printf 'Package: postgresql-%s postgresql-*-%s libpq*\nPin: release a=%s\nPin-Priority: 500\n' "$major" "$major" "$over" \
+    >"$root/etc/apt/preferences.d/replab"
+  printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+  chmod 755 "$root/usr/sbin/policy-rc.d"
+  cp /etc/hosts "$root/etc/hosts"
+  local trusted=/etc/ssl/certs/ca-certificates.crt dated=true
+  [ ! -e "$trusted" ] || cp "$trusted" "$root/tmp/trusted.crt"
+  ! command -v apt-config >/dev/null || eval "$(apt-config shell dated Acquire::Check-Valid-Until)"
+  # shellcheck disable=SC2016
+  DEBIAN_FRONTEND=noninteractive run_apart sh -ec '
+    mount -t proc proc "$1/proc"
+    status=0
+    chroot "$1" sh -ec "
+      here=\"-q -o Acquire::https::CaInfo=/tmp/trusted.crt -o Acquire::Check-Valid-Until=$3 -o Dpkg::Use-Pty=0\"
+      apt-get \$here update
+      apt-get \$here -y --no-install-recommends install $2" || status=$?
+    umount "$1/proc"
+    exit "$status"' sh "$root" "postgresql-$major" "$dated" || explain_failure
+  rm "$root/usr/sbin/policy-rc.d" "$root/etc/apt/preferences.d/replab"
+}
+
+# If the release no longer has this version, the lists that were fetched tell which it has.
 explain_failure() {
   local has
   has=$(cat "$root"/var/lib/apt/lists/*_Packages 2>/dev/null |
     sed -n 's/^Package: postgresql-\([0-9][0-9]*\)$/\1/p' | sort -un | tr '\n' ' ') || :
   if [ -n "$has" ] && [[ " $has" != *" $major "* ]]; then
-    die 3 "Debian $suite has no PostgreSQL $major any more; it has: $has"
+    die 3 "Debian $suite${over:+ with $over} has no PostgreSQL $major any more; it has: $has"
   fi
-  say 'the last lines of debootstrap:'
+  say 'the last lines of the installation:'
   tail -n 12 "$work/log" >&2
   [ ! -s "$root/debootstrap/debootstrap.log" ] || tail -n 12 "$root/debootstrap/debootstrap.log" >&2
-  die 1 'debootstrap failed'
+  die 1 'the packages could not be installed'
 }
 
 # ---- from Debian's layout to the official image's ---------------------------------------------------------------
@@ -289,7 +323,7 @@ slim() {
     "$root"/usr/share/man/* "$root"/usr/share/info/* "$root"/usr/share/locale/* "$root"/usr/share/i18n/* \
     "$root"/usr/share/lintian "$root"/usr/share/bug "$root"/usr/lib/postgresql/*/lib/llvmjit* \
     "$root"/usr/lib/postgresql/*/lib/bitcode "$root"/usr/lib/*/libLLVM* "$root"/usr/lib/llvm-* "$root"/usr/lib/*/libz3.so* \
-    "$root"/debootstrap "$root"/etc/{hostname,resolv.conf} "$root"/etc/{passwd,group,shadow,gshadow}- \
+    "$root"/debootstrap "$root"/etc/{hostname,hosts,resolv.conf} "$root"/etc/{passwd,group,shadow,gshadow}- \
     "$root"/var/lib/dbus/machine-id
   find "$root/tmp" "$root/var/tmp" -mindepth 1 -delete
   : >"$root/etc/machine-id"
@@ -325,7 +359,7 @@ image_config() {
     "ExposedPorts": { "5432/tcp": {} }, "Volumes": { "$volume": {} },
     "Labels": { "replab.image": "1", "replab.postgres": "$major", "replab.recipe": "$(recipe)" } },
   "rootfs": { "type": "layers", "diff_ids": [ "sha256:$2" ] },
-  "history": [ { "created": "$now", "created_by": "replab", "comment": "PostgreSQL $1 from Debian $suite" } ] }
+  "history": [ { "created": "$now", "created_by": "replab", "comment": "PostgreSQL $1 from Debian $suite${over:+ with $over}" } ] }
 JSON
 }
 
@@ -416,10 +450,11 @@ main() {
   trap 'exit 143' TERM HUP
   make_work
   require_debootstrap
-  phase "find Debian $suite"
+  phase "find Debian $suite${over:+ and $over}"
   use_apt_proxy
   find_mirror
   bootstrap
+  install_over
   phase 'lay out as the official image'
   lay_out
   slim

@@ -81,7 +81,7 @@ else
 fi
 env=$(config 'range .Config.Env}}{{println .}}{{end')
 check 'label replab.image' "$(config 'index .Config.Labels "replab.image"')" 1
-check 'label replab.postgres' "$major" '1[78]'
+check 'label replab.postgres' "$major" '1[789]'
 check 'label replab.recipe is this recipe' "$(config 'index .Config.Labels "replab.recipe"')" "$("$here/build.sh" --recipe)"
 check 'entry point' "$(config 'json .Config.Entrypoint')" '\["docker-entrypoint.sh"\]'
 check 'command' "$(config 'json .Config.Cmd')" '\["postgres"\]'
@@ -100,7 +100,7 @@ check 'user and group postgres' "$(inside 'echo $(id -u postgres):$(id -g postgr
 for program in postgres initdb psql pg_ctl pg_basebackup pg_rewind pg_controldata pg_receivewal pg_isready pg_dump \
   pg_recvlogical pg_waldump pg_verifybackup pg_resetwal pg_createsubscriber pgbench; do
   check "$program on the PATH" "$(inside "command -v $program; $program --version")" \
-    "/usr/lib/postgresql/$major/bin/$program?*PostgreSQL) $major.*"
+    "/usr/lib/postgresql/$major/bin/$program?*PostgreSQL) $major[.rb]*"
 done
 check '/var/run/postgresql' "$(inside 'stat -L -c "%U %a" /var/run/postgresql')" 'postgres [13]777'
 check 'a directory for set-up files' "$(inside 'ls -A /docker-entrypoint-initdb.d && echo there')" there
@@ -109,7 +109,7 @@ check 'nothing left of the machine that built it' \
   "$(inside 'cat /etc/machine-id; find /tmp /var/lib/apt/lists /var/log -mindepth 1')" ''
 check 'other commands run as they are' "$(once "$tag" echo 'hello  there')" 'hello  there'
 check 'root stays root for other commands' "$(once "$tag" id -u)" 0
-check 'postgres --version starts nothing' "$(once "$tag" postgres --version)" "postgres (PostgreSQL) $major.*"
+check 'postgres --version starts nothing' "$(once "$tag" postgres --version)" "postgres (PostgreSQL) $major[.rb]*"
 
 # ---- servers, all started at once -------------------------------------------------------------------------------
 
