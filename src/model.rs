@@ -371,6 +371,12 @@ impl Model {
         SyncRule::from_setting(self.rule_text()?)
     }
 
+    /// The same as it works there: without the primary's own name.
+    pub fn rule_at_work(&self) -> Option<SyncRule> {
+        let primary = self.primary.as_ref()?;
+        self.rule().map(|rule| rule.on(primary.as_str()))
+    }
+
     /// Whether the link between two nodes is cut, in one direction at least.
     pub fn is_cut(&self, a: &NodeName, b: &NodeName) -> bool {
         self.links.is_cut(&End::Node(a.clone()), &End::Node(b.clone()))

@@ -16,6 +16,9 @@ use replab::model::verdict::{NodeReading, Reading};
 use replab::model::{Fault, Lsn, Model, NodeName, Stage, Stamp, update};
 use replab::report::Report;
 
+#[path = "reducer/names.rs"]
+mod names;
+
 fn name(text: &str) -> NodeName {
     text.parse().unwrap()
 }

@@ -23,7 +23,8 @@ pub struct Answer {
 /// An election: who could be asked, and who answered what.
 #[derive(Clone, Debug)]
 pub struct Race<'a> {
-    /// The rule in force on the primary that is gone; None where it is one that the lab doesn't understand.
+    /// The rule as it worked on the primary that is gone, so without that one's own name (`SyncRule::on`); None where it is one that
+    /// the lab doesn't understand.
     pub rule: Option<&'a SyncRule>,
     /// All standbys of the lab, in the order they are shown.
     pub standbys: &'a [NodeName],
@@ -110,7 +111,8 @@ impl Race<'_> {
 
     fn needed(&self) -> usize {
         match self.rule {
-            Some(rule) if rule.is_on() => self.listed().len().saturating_sub(rule.needed() as usize) + 1,
+            // One that asks for more than it lists has let no commit return.
+            Some(rule) if rule.is_on() => (self.listed().len() + 1).saturating_sub(rule.needed() as usize),
             _ => 0,
         }
     }
@@ -173,11 +175,22 @@ mod tests {
             ("any 2 (s1, s2, s3)", &[(2, 9), (3, 4)], false, "s2"),
             ("any 2 (s1, s2, s3)", &[(3, 4)], false, "1 of 2, waits for s1 s2"),
             ("first 1 (*)", &[(1, 3), (2, 9)], false, "2 of 3, waits for s3"),
+            ("any 2 (s1)", &[(2, 9)], false, "s2"),
             ("first 1 (nobody)", &[(1, 3)], false, "0 of 1, waits for nobody"),
         ] {
             assert_eq!(shown(&elect(rule, 3, answers, loss)), wanted, "{rule} {answers:?}");
         }
         assert_eq!(elect("off", 0, &[], true), Choice::Nobody);
+    }
+
+    /// Nobody can have confirmed in the name of the primary itself.
+    #[test]
+    fn a_rule_that_names_the_primary_needs_no_answer_of_it() {
+        let rule: SyncRule = "any 1 (p, s1, s2)".parse().unwrap();
+        let (rule, standbys) = (rule.on("p"), [name(1), name(2)]);
+        let race = |answers: &[Answer]| shown(&Race { rule: Some(&rule), standbys: &standbys, answers }.elect(false));
+        assert_eq!(race(&[answer(1, 3), answer(2, 9)]), "s2");
+        assert_eq!(race(&[answer(2, 9)]), "1 of 2, waits for s1");
     }
 
     #[test]

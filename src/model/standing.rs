@@ -257,7 +257,15 @@ impl Model {
     /// What a rule would mean now.
     pub fn meaning_of(&self, rule: &SyncRule) -> String {
         let everybody: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        sync_rule::words(rule, &self.writer.plan.level, &everybody, |name| self.standing_for_commits(name))
+        let primary = self.primary.as_ref().map_or("", NodeName::as_str);
+        let says = |name: &str| self.standing_for_commits(name);
+        let mut text = sync_rule::words(&rule.on(primary), &self.writer.plan.level, &everybody, says);
+        if rule.names().iter().any(|n| n.eq_ignore_ascii_case(primary)) {
+            text.push_str(&format!(
+                " The rule names {primary} too. A server is no standby of its own, so {primary} never counts."
+            ));
+        }
+        text
     }
 
     /// The same with an eye on what the writer's commits wait for: where that is replay, paused replay stands in the way.
@@ -271,7 +279,7 @@ impl Model {
     /// Whom the waiting commits wait for: of the standbys that count now, those that hold them up (all, when none does); and,
     /// when fewer are connected than the rule needs, the listed ones that are not.
     pub fn waited_for(&self) -> Vec<String> {
-        let Some(rule) = self.rule() else { return Vec::new() };
+        let Some(rule) = self.rule_at_work() else { return Vec::new() };
         let counting = self.counting();
         if counting.len() < rule.needed() as usize {
             let missing = rule.names().iter().filter(|n| !counting.iter().any(|c| c.eq_ignore_ascii_case(n)));

@@ -65,6 +65,18 @@ impl SyncRule {
         }
     }
 
+    /// The rule as it works on one server: none is a standby of its own, so its own name stands for nobody. How many it asks for
+    /// stays.
+    #[must_use]
+    pub fn on(&self, server: &str) -> Self {
+        let others = |names: &[String]| names.iter().filter(|n| !n.eq_ignore_ascii_case(server)).cloned().collect();
+        match self {
+            Self::Off => Self::Off,
+            Self::First(k, names) => Self::First(*k, others(names)),
+            Self::Any(k, names) => Self::Any(*k, others(names)),
+        }
+    }
+
     /// The value for `synchronous_standby_names`.
     pub fn setting(&self) -> String {
         let (word, k, names) = match self {
@@ -207,7 +219,11 @@ fn connected<'a>(names: &'a [String], standing: Stand<'_>) -> Vec<(&'a str, Stan
 /// `listed`: how many the rule can ever find; None where `*` may find any number.
 fn nobody(k: u32, here: usize, listed: Option<usize>) -> String {
     match listed.filter(|listed| (k as usize) > *listed) {
-        Some(listed) => format!("The rule asks for {k} standbys but lists only {listed}: no commit can ever return."),
+        Some(listed) => {
+            let standbys = if k == 1 { "standby" } else { "standbys" };
+            let lists = if listed == 0 { "none".to_owned() } else { format!("only {listed}") };
+            format!("The rule asks for {k} {standbys} but lists {lists}: no commit can ever return.")
+        }
         None => {
             let stream = if here == 1 { "streams" } else { "stream" };
             format!("Only {here} of the {k} needed standbys {stream}: commits wait.")
@@ -310,6 +326,22 @@ mod tests {
         for text in ["first (s1)", "first 0 (s1)", "any 1 ()", "first 1 (s1", "some 1 (s1)", "s1; drop", "any x (s1)"] {
             assert!(text.parse::<SyncRule>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_is_no_standby_of_its_own() {
+        for (rule, works) in [
+            ("off", "off"),
+            ("any 1 (p, s1, s2)", "any 1 (s1, s2)"),
+            ("first 2 (s1, P)", "first 2 (s1)"),
+            ("first 1 (*)", "first 1 (*)"),
+        ] {
+            assert_eq!(rule.parse::<SyncRule>().unwrap().on("p").to_string(), works, "{rule}");
+        }
+        let nobody = "first 1 (p)".parse::<SyncRule>().unwrap().on("p");
+        assert!(nobody.is_on() && nobody.names().is_empty());
+        let text = words(&nobody, "on", &["s1"], |_| Some(Standing::Well));
+        assert_eq!(text, "The rule asks for 1 standby but lists none: no commit can ever return.");
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn way(model: &Model) -> Vec<String> {
     let primary = model.primary.as_ref().map_or("the primary", |p| p.as_str());
     let (flush, answer) = (format!("{primary} flushes it"), "answer to the client".to_owned());
     let level = model.writer.plan.level.as_str();
-    let rule = model.rule().unwrap_or_default();
+    let rule = model.rule_at_work().unwrap_or_default();
     let commit = "COMMIT".to_owned();
     match (level, &rule) {
         ("off", _) => vec![commit, answer, format!("{flush} a moment later")],
@@ -255,7 +255,7 @@ fn until(model: &Model) -> Option<String> {
             primary.name
         ));
     }
-    let rule = model.rule()?;
+    let rule = model.rule_at_work()?;
     let lost = |link: &Link| matches!(link, Link::Disconnected | Link::Forked);
     let away = model.ladder().iter().filter(|r| rule.lists(r.name.as_str()) && lost(&r.link)).count();
     let few = (rule.names().len().saturating_sub(away)) < rule.needed() as usize;

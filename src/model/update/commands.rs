@@ -12,6 +12,7 @@ use crate::model::ledger::Ledger;
 use crate::model::links::{Links, Which};
 use crate::model::msg::{Act, Effect, Happened, OpId, Opening, Origin, Outcome, Topology};
 use crate::model::promise::Footing;
+use crate::model::sync_rule::SyncRule;
 use crate::model::{Fault, Model, Node, NodeName, Op, Stage, Writer, outage};
 
 /// The lab begins: nodes are named, bring-up is ordered.
@@ -69,7 +70,7 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     model.say(origin.into(), Tone::Plain, command.to_string());
     if let Command::Sync(rule) = &command {
         model.rule_seen = None;
-        call_out_strangers(model, rule.names());
+        call_out_strangers(model, rule);
     }
     match &act {
         Act::Add { name, upstream } => appear(model, name, Some(upstream.clone())),
@@ -136,14 +137,41 @@ fn appear(model: &mut Model, name: &NodeName, upstream: Option<NodeName>) {
     }
 }
 
-fn call_out_strangers(model: &mut Model, names: &[String]) {
-    for name in names.iter().filter(|n| *n != "*") {
-        if model.standing(name).is_none() {
-            let text = format!(
-                "no standby is called {name}: PostgreSQL accepts such a rule, and commits wait for a standby that never comes"
-            );
-            model.say(Who::Lab, Tone::Warn, text);
-        }
+/// Names in a new rule that no standby has: PostgreSQL takes them all the same.
+fn call_out_strangers(model: &mut Model, rule: &SyncRule) {
+    let primary = model.primary.clone();
+    let own = |name: &str| primary.as_ref().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
+    let known = |name: &str| name == "*" || model.standing(name).is_some();
+    let (there, strangers): (Vec<&String>, Vec<&String>) = rule.names().iter().partition(|n| known(n));
+    let enough = there.iter().any(|n| *n == "*") || there.len() >= rule.needed() as usize;
+    let told: Vec<(Tone, String)> = strangers
+        .into_iter()
+        .map(|name| match (own(name), enough) {
+            (true, true) => {
+                (Tone::Plain, format!("{name} is the primary, no standby of its own: commits wait for the others of the rule"))
+            }
+            (true, false) => (
+                Tone::Warn,
+                format!(
+                    "{name} is the primary, no standby of its own: without it the rule names fewer standbys than it asks \
+                     for, and commits wait"
+                ),
+            ),
+            (false, true) => (
+                Tone::Warn,
+                format!("no standby is called {name}: PostgreSQL accepts such a rule, and commits wait for the others alone"),
+            ),
+            (false, false) => (
+                Tone::Warn,
+                format!(
+                    "no standby is called {name}: PostgreSQL accepts such a rule, and commits wait for a standby that \
+                     never comes"
+                ),
+            ),
+        })
+        .collect();
+    for (tone, text) in told {
+        model.say(Who::Lab, tone, text);
     }
 }
 
@@ -166,7 +194,7 @@ pub fn begin(model: &mut Model, command: Option<Command>, origin: Origin) -> OpI
 
 /// Why a promotion by hand isn't one that the rule's promise covers, if so (see `election`).
 fn election_doubt(model: &Model, chosen: &NodeName) -> Option<String> {
-    let rule = model.rule();
+    let rule = model.rule_at_work();
     let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby) && n.answers()).collect();
     let answers: Vec<Answer> = standbys
         .iter()

@@ -243,8 +243,8 @@ pub fn canvassed(
     if is_promoting(model) || waiting(model).is_some_and(|h| starts(model, h)) {
         return Ok(ask_again(model, id));
     }
-    let (rule, standbys) = (model.rule(), candidates(model));
-    let race = Race { rule: rule.as_ref(), standbys: &standbys, answers };
+    let (rule, at_work, standbys) = (model.rule(), model.rule_at_work(), candidates(model));
+    let race = Race { rule: at_work.as_ref(), standbys: &standbys, answers };
     match race.elect(allow_loss) {
         Choice::Nobody => Err(format!("{cost}there is no standby left")),
         Choice::Wait { have, need, whom } if by_itself => {

@@ -34,8 +34,13 @@ pub(super) fn render(buf: &mut Buffer, draft: &RuleDraft, model: &Model, view: &
             (2, true) => "counts like the others",
             _ => "",
         };
+        let own = model.primary.as_ref().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
         let stranger = model.standing(name).is_none() && name != "*";
-        let note = if stranger { "no standby has this name" } else { order };
+        let note = match (own, stranger) {
+            (true, _) => "the primary itself: never counts",
+            (_, true) => "no standby has this name",
+            _ => order,
+        };
         lines.push(line(draft, i + 2, view, "", &tick, note));
     }
     let used = lines.len() as u16;
