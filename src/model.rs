@@ -391,6 +391,11 @@ impl Model {
         }
     }
 
+    /// Whether one of these links is there now, or would be if its ends ran.
+    pub fn has_link(&self, which: &links::Which) -> bool {
+        which.pairs(self.names()).iter().any(|(a, b)| self.connects(a, b) || self.connects(b, a))
+    }
+
     /// The names of the nodes.
     pub fn names(&self) -> impl Iterator<Item = &NodeName> + Clone {
         self.nodes.iter().map(|n| &n.name)

@@ -77,6 +77,9 @@ pub struct Job {
     pub before: Vec<NodeFile>,
     /// Files that are put into the node when it has succeeded.
     pub after: Vec<NodeFile>,
+    /// It fills a data directory from nothing: `{data}` is an empty one beside the node's, which takes that one's place when it has
+    /// succeeded and goes when it hasn't. So a job that fails costs nothing.
+    pub anew: bool,
     /// What it says matters only where it fails: else it needn't be fetched.
     pub silent: bool,
 }

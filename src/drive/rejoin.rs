@@ -45,6 +45,8 @@ struct Return<'a, R: Runtime> {
     from: Upstream,
     /// Its own settings, as they were found in it.
     own: Vec<Setting>,
+    /// Whether there is a whole database in it.
+    whole: bool,
 }
 
 pub async fn rejoin<R: Runtime>(
@@ -81,7 +83,7 @@ async fn come_back<R: Runtime>(
     };
     // A file out of a container costs an eighth of a second: meanwhile the source gets ready.
     let ((own, readable), ()) = try_join(inside(lab, node), source_is_ready).await?;
-    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own };
+    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own, whole: readable.is_ok() };
     let found = match readable {
         Ok(()) => back.count(steps).await,
         Err(why) => Err(why),
@@ -103,7 +105,7 @@ async fn come_back<R: Runtime>(
     Ok(Rejoined { road, detour, source: source.clone(), fork, end, only })
 }
 
-/// What is put into a node's private place before its data directory is overwritten or emptied: what is under way there, and its own
+/// What is put into a node's private place before its data directory is overwritten: what is under way there, and its own
 /// settings, which may be nowhere else then.
 fn beforehand(what: &str, own: &[Setting]) -> [NodeFile; 2] {
     [half_way(what), conf::kept_file(own)]
@@ -266,17 +268,20 @@ impl<R: Runtime> Return<'_, R> {
 
     async fn rebuild(&self, steps: &mut Steps) -> Result<(), Failure> {
         self.lab.phase(Some(self.node), "pg_basebackup").await;
-        self.lab.runtime.put(self.node, &beforehand("pg_basebackup", &self.own)).await?;
-        steps.note(format!("{}: its data directory is emptied", self.node));
-        self.lab.runtime.empty(self.node).await?;
-        let job = Job { after: self.made_whole()?, ..conf::base_backup_job(&self.from) };
+        // Its slot may have been lost while another way was tried.
+        self.lab.control(self.source)?.create_slot(self.node.as_str()).await?;
+        let (before, after) = (vec![conf::kept_file(&self.own)], self.made_whole()?);
+        let job = Job { before, after, anew: true, ..conf::base_backup_job(&self.from) };
         steps.note(format!("{}: {} {}", self.node, job.program, job.args.join(" ")));
-        let copied = run_job(self.lab, self.node, &job).await;
-        if copied.is_err() {
-            // Half a copy is no server; nothing of it may be started.
-            self.lab.runtime.empty(self.node).await?;
+        if let Err(Failure(why)) = run_job(self.lab, self.node, &job).await {
+            if !self.whole {
+                return Err(Failure(why));
+            }
+            // It was made ready to be read by nobody but the lab: started, it shall be a standby like others.
+            self.lab.runtime.put(self.node, &self.files()?).await?;
+            return Err(Failure(format!("{why}; {} keeps the data that it had, and stays down", self.node)));
         }
-        copied?;
+        steps.note(format!("{}: the copy takes the place of its data directory", self.node));
         self.start(steps).await
     }
 
@@ -323,7 +328,7 @@ impl<R: Runtime> Return<'_, R> {
 /// A cleanly stopped primary whose successor has everything follows it as it is.
 pub async fn follow_straight<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, source: &NodeName) -> Result<(), Failure> {
     let (own, _) = inside(lab, node).await?;
-    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own };
+    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own, whole: true };
     let mut unheard = Steps::new(lab.runtime.kind(), &lab.id);
     lab.runtime.put(node, &back.files()?).await?;
     let done = back.start(&mut unheard).await;

@@ -237,9 +237,6 @@ fn harmable(model: &Model, harm: Harm, which: &Which) -> Verdict {
     {
         return Err(format!("{a} opens no connection to {b}; {b} connects to {a}: `refuse {b} -> {a}`"));
     }
-    if !pairs.iter().any(|(a, b)| model.connects(a, b) || model.connects(b, a)) {
-        return Err(unlinked(model, which));
-    }
     if pairs.iter().all(|(a, b)| model.links.lane(a, b).has(harm)) {
         return Err(format!("{} is {} already", which.in_words(), harm.word()));
     }
@@ -255,17 +252,6 @@ fn named(model: &Model, which: &Which) -> Verdict {
         Some((a, _)) => Err(format!("{a} has no link to itself")),
         None => Ok(()),
     }
-}
-
-fn unlinked(model: &Model, which: &Which) -> String {
-    let link = |n: &Node| n.upstream.as_ref().map(|up| format!("{up} {}", n.name));
-    let there: Vec<String> = model.nodes.iter().filter_map(link).collect();
-    let there = if there.is_empty() { String::new() } else { format!("{}, and ", there.join(", ")) };
-    let none = match which {
-        Which::Between(a, b) | Which::Toward(a, b) => format!("no link between {a} and {b}: neither follows the other"),
-        _ => "no link between these".to_owned(),
-    };
-    format!("there is {none}; the links are {there}client to each node")
 }
 
 fn healable(model: &Model, which: &Which) -> Verdict {

@@ -179,21 +179,19 @@ pub const REPLAY_PAUSE: &str = "SELECT pg_wal_replay_pause()";
 pub const REPLAY_RESUME: &str = "SELECT pg_wal_replay_resume()";
 /// When a setting takes effect (postmaster, sighup, user …); nothing for one that no module has made known.
 pub(super) const SETTING_CONTEXT: &str = "SELECT context FROM pg_settings WHERE lower(name) = lower($1)";
-/// Makes a physical slot that keeps WAL from now on; nothing where it is already there.
+/// Makes a physical slot that keeps WAL from now on; nothing where it is already there and of use. A lost one, for whatever
+/// reason, protects nothing any more and takes nobody in (18): it is dropped first.
 pub fn create_slot(name: &str) -> String {
-    let name = literal(name);
-    format!(
-        "SELECT pg_create_physical_replication_slot({name}, true) \
-         WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = {name})"
-    )
+    create_slots(&[name])
 }
 /// The same for several.
 pub fn create_slots(names: &[&str]) -> String {
-    let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    let names = names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
     format!(
-        "SELECT pg_create_physical_replication_slot(name, true) FROM unnest(ARRAY[{}]::text[]) name \
-         WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = name)",
-        names.join(", ")
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_get_replication_slots() \
+         WHERE slot_name IN ({names}) AND wal_status = 'lost'; \
+         SELECT pg_create_physical_replication_slot(name, true) FROM unnest(ARRAY[{names}]::text[]) name \
+         WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = name)"
     )
 }
 /// Drops a slot; nothing where there is none.

@@ -202,6 +202,7 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
         Command::Remove(n) => format!("{n} and its data are gone"),
         Command::PauseReplay(n) => format!("replay on {n} is paused: it receives and flushes, but shows nothing new"),
         Command::ResumeReplay(n) => format!("replay on {n} goes on"),
+        Command::Link(harm, which) if !model.has_link(which) => to_come(*harm, which),
         Command::Link(harm, which) => link(*harm, which),
         Command::Heal(None) => "every link carries again".to_owned(),
         Command::Heal(Some(which)) => format!("{} carries again", which.in_words()),
@@ -227,6 +228,18 @@ fn link(harm: Harm, which: &Which) -> String {
     }
 }
 
+/// Of a fault between ends of which neither follows the other now: it is the pair's, and waits for its link.
+fn to_come(harm: Harm, which: &Which) -> String {
+    let what = which.in_words();
+    let fault = match harm {
+        Harm::Cut => "cut".to_owned(),
+        Harm::Refuse => "refused".to_owned(),
+        Harm::Slow(slow) => format!("slowed by {slow}"),
+        Harm::Throttle(_) => format!("limited to {}", harm.amount()),
+    };
+    format!("nothing goes over {what} now; from its first connection on it is {fault}")
+}
+
 /// Of a slot whose wal_status has changed; a lost one with PostgreSQL's word for why, where it has one.
 pub fn slot(on: &NodeName, row: &SlotRow) -> (Tone, String) {
     let (slot, status) = (&row.name, row.wal_status.as_deref().unwrap_or_default());
@@ -241,7 +254,7 @@ pub fn slot(on: &NodeName, row: &SlotRow) -> (Tone, String) {
         ),
         "lost" => (
             Tone::Bad,
-            format!("{is}: {slot} can't stream from {on} any more; `remove {slot}`, then `add {slot}` makes it anew"),
+            format!("{is}: {slot} can't stream from {on} any more; `rejoin {slot}` makes it and its slot anew"),
         ),
         _ => (Tone::Plain, is),
     }

@@ -141,7 +141,7 @@ impl Control {
         self.act(sql::RELOAD).await
     }
 
-    /// Makes a physical slot that keeps WAL from now on. One that is there already is left as it is.
+    /// Makes a physical slot that keeps WAL from now on. One that is there already is left as it is, unless it is lost.
     pub async fn create_slot(&self, name: &str) -> Result<(), ControlError> {
         self.call(async |session| batch(session, &sql::create_slot(name)).await).await
     }

@@ -17,6 +17,8 @@ use crate::runtime::{NodeFile, Place, Result};
 pub(super) const ROOT: &str = "/replab";
 /// The data directory.
 pub(super) const DATA: &str = "/replab/data";
+/// Where another one is filled that is to take its place.
+pub(super) const NEW_DATA: &str = "/replab/data.new";
 /// Files beside it.
 pub(super) const PRIVATE: &str = "/replab/private";
 /// Is there when a node's first files are: see `node.sh`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 
-use super::archive::{self, Account, DATA, PRIVATE, Pack};
+use super::archive::{self, Account, DATA, NEW_DATA, PRIVATE, Pack};
 use super::failure;
 use super::held::Held;
 use super::nodes::Nodes;
@@ -124,31 +124,41 @@ async fn lay(place: &Place<'_>, script: &str, files: &[NodeFile], what: &str) ->
 /// The program takes the shell's place, so that it is the container's first process; where files come after it, the shell lays them. They
 /// may hold passwords, so the script goes then.
 fn script(job: &Job) -> Result<String> {
-    let call = call(job);
-    if job.after.is_empty() {
-        return Ok(format!("exec {call}\n"));
+    if job.after.is_empty() && !job.anew {
+        return Ok(format!("exec {}\n", call(job)));
     }
-    Ok(format!("rm -f {TAKEN}\numask 077\n{call} || exit $?\n{}", archive::script(&job.after)?))
+    Ok(format!("rm -f {TAKEN}\numask 077\n{}{}", work(job), archive::script(&job.after)?))
+}
+
+/// The program; one that fills a data directory anew leaves the old one alone until it has succeeded. The old one's entries are removed
+/// and not the directory itself, which may be of the image: such a one can't be renamed. The configuration is moved last but for the
+/// log's folder, and a directory without it counts as none.
+fn work(job: &Job) -> String {
+    let call = call(job);
+    if !job.anew {
+        return format!("{call} || exit $?\n");
+    }
+    format!(
+        "rm -rf {NEW_DATA} && mkdir {NEW_DATA} || exit 125\n\
+         {call} || {{ code=$?; rm -rf {NEW_DATA}; exit $code; }}\n\
+         find {DATA} -mindepth 1 -delete && mv {NEW_DATA}/* {DATA}/ && rmdir {NEW_DATA} || exit 125\n"
+    )
 }
 
 /// The same for a first process that goes on: it hears the end.
 fn held_script(job: &Job) -> Result<String> {
-    let (call, after) = (call(job), archive::script(&job.after)?);
-    Ok(format!(
-        "(\nrm -f {DATA}/postmaster.pid\n{call} || exit $?\n{after}) >{OUTPUT} 2>&1 </dev/null\necho \"ended $?\"\n"
-    ))
+    let (work, after) = (work(job), archive::script(&job.after)?);
+    Ok(format!("(\nrm -f {DATA}/postmaster.pid\n{work}{after}) >{OUTPUT} 2>&1 </dev/null\necho \"ended $?\"\n"))
 }
 
 fn call(job: &Job) -> String {
     let mut words = vec!["env".to_owned()];
+    let data = if job.anew { NEW_DATA } else { DATA };
+    let filled_in = |text: &str| text.replace("{data}", data).replace("{private}", PRIVATE);
     words.extend(job.env.iter().map(|(name, value)| quoted(&format!("{name}={}", filled_in(value)))));
     words.push(quoted(&job.program));
     words.extend(job.args.iter().map(|arg| quoted(&filled_in(arg))));
     words.join(" ")
-}
-
-fn filled_in(text: &str) -> String {
-    text.replace("{data}", DATA).replace("{private}", PRIVATE)
 }
 
 /// `text` as one word of a shell.
@@ -188,6 +198,21 @@ mod tests {
         assert!(at("rm -f /replab/job.taken") < at("env 'pg_rewind' || exit $?"));
         assert!(at("env 'pg_rewind' || exit $?") < at("/replab/data/standby.signal"));
         assert!(!script.contains("exec"), "the shell stays: {script}");
+    }
+
+    #[test]
+    fn a_directory_filled_anew_takes_its_place_only_where_that_succeeded() {
+        let job = Job { program: "pg_basebackup".into(), args: vec!["-D{data}".into()], anew: true, ..Job::default() };
+        for script in [script(&job).unwrap(), held_script(&job).unwrap()] {
+            let at = |part: &str| script.find(part).unwrap_or_else(|| panic!("{part} is not in {script}"));
+            let (call, gone) =
+                (at("'pg_basebackup' '-D/replab/data.new'"), at("find /replab/data -mindepth 1 -delete"));
+            assert!(
+                call < at("exit $code") && at("exit $code") < gone && gone < at("mv /replab/data.new/*"),
+                "{script}"
+            );
+            assert!(!script.contains("exec"), "the shell stays: {script}");
+        }
     }
 
     #[test]

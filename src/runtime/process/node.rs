@@ -255,7 +255,8 @@ impl Node {
             return Err(error.hinted(format!("stop {}", self.name)));
         }
         self.clear_remains().await?;
-        let fill_in = |text: &String| self.folders.fill_in(text);
+        let target = if job.anew { self.data_beside(&ground.account).await? } else { self.folders.clone() };
+        let fill_in = |text: &String| target.fill_in(text);
         let call = Call {
             program: &job.program,
             args: job.args.iter().map(fill_in).collect(),
@@ -263,7 +264,40 @@ impl Node {
             folder: &self.folders.data,
             limit: job.limit,
         };
-        job::run(&ground.programs, &ground.account, call).await
+        let done = job::run(&ground.programs, &ground.account, call).await;
+        if job.anew {
+            self.replace_data(target.data, done.as_ref().is_ok_and(|done| done.code == Some(0))).await?;
+        }
+        done
+    }
+
+    /// The folders with an empty data directory beside the node's.
+    async fn data_beside(&self, account: &Account) -> Result<NodeFolders> {
+        let (what, account) = (format!("make room for {}", self.name), *account);
+        let beside = NodeFolders { data: self.folders.root.join("data.new"), ..self.folders.clone() };
+        let data = beside.data.clone();
+        blocking(what.clone(), move || {
+            super::folders::remove_tree(&data).failed(&what)?;
+            super::folders::make_folder(&data, 0o700).failed(&what)?;
+            account.take_folder(&data).failed(&what)
+        })
+        .await?;
+        Ok(beside)
+    }
+
+    /// What was filled takes the data directory's place, or goes.
+    async fn replace_data(&self, filled: PathBuf, good: bool) -> Result<()> {
+        let what = format!("replace the data of {}", self.name);
+        let (data, old) = (self.folders.data.clone(), self.folders.root.join("data.old"));
+        blocking(what.clone(), move || {
+            if !good {
+                return super::folders::remove_tree(&filled).failed(&what);
+            }
+            super::folders::remove_tree(&old).failed(&what)?;
+            std::fs::rename(&data, &old).and_then(|()| std::fs::rename(&filled, &data)).failed(&what)?;
+            super::folders::remove_tree(&old).failed(&what)
+        })
+        .await
     }
 
     /// Empties the data directory, while no server runs.
