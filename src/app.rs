@@ -39,7 +39,7 @@ pub mod terminal;
 use plain::Manner;
 use recorder::Recorder;
 use session::Session;
-use setup::{NoPlace, Place};
+use setup::{Needs, NoPlace, Place};
 use signals::Ended;
 use terminal::Left;
 
@@ -85,6 +85,7 @@ fn code_of(error: &color_eyre::Report) -> u8 {
         Some(_) => exit::USAGE,
         None if error.downcast_ref::<replay::NoRecording>().is_some() => exit::USAGE,
         None if error.downcast_ref::<reach::NotAsked>().is_some() => exit::USAGE,
+        None if error.downcast_ref::<setup::Contradiction>().is_some() => exit::USAGE,
         None if error.downcast_ref::<NoPlace>().is_some() => exit::ENGINE,
         None => exit::ENGINE,
     }
@@ -163,7 +164,7 @@ async fn let_chaos_loose(common: &Common, words: crate::cli::ChaosWords) -> Resu
 /// What a lab shall be.
 struct Wanted {
     topology: Topology,
-    requires: Option<u32>,
+    needs: Needs,
     script: Option<Script>,
     writer: WriterPlan,
     chaos: Option<chaos::Orders>,
@@ -171,7 +172,7 @@ struct Wanted {
 
 impl Wanted {
     fn sandbox(topology: Topology) -> Self {
-        Self { topology, requires: None, script: None, writer: WriterPlan::default(), chaos: None }
+        Self { topology, needs: Needs::default(), script: None, writer: WriterPlan::default(), chaos: None }
     }
 
     fn lesson(common: &Common, name: &str) -> Result<Self, LoadError> {
@@ -179,7 +180,8 @@ impl Wanted {
         if common.read_only {
             return Err(LoadError::ReadOnly(script.name));
         }
-        Ok(Self { topology, requires, script: Some(script), writer, chaos: None })
+        let needs = Needs { least: requires };
+        Ok(Self { topology, needs, script: Some(script), writer, chaos: None })
     }
 }
 
@@ -187,12 +189,9 @@ impl Wanted {
 async fn open(common: &Common, mut wanted: Wanted, manner: &Manner) -> Result<u8> {
     let mut ended = signals::ended();
     let ground = tokio::select! {
-        ground = setup::find(common) => ground?,
+        ground = setup::find(common, wanted.needs) => ground?,
         code = &mut ended => return Ok(code),
     };
-    if let Some(least) = wanted.requires {
-        ground.needs(least).await?;
-    }
     wanted.topology.settings.extend(common.settings.iter().cloned());
     if let Some(script) = &mut wanted.script {
         script.by_hand = !manner.headless;

@@ -249,14 +249,11 @@ fn an_engine_that_is_too_old_is_refused() {
 fn a_place_is_looked_for_in_one_order() {
     let engine = EmptyEngine::start();
     let empty = format!("unix://{}", engine.socket().display());
-    let none = ["up", "--headless", "--image", "replab/none:18", "--pg-bin", "/nonexistent"];
-    let out = replab(&none, |command| _ = command.env("DOCKER_HOST", &empty));
+    // Neither an image nor programs of that version are anywhere.
+    let out = replab(&["up", "--headless", "--postgres", "98"], |command| _ = command.env("DOCKER_HOST", &empty));
     assert_eq!(out.code, 4, "{}{}", out.out, out.err);
-    in_order(&out.err, &["pulling it", "docker: ", "process: "]);
+    in_order(&out.err, &["pulling it", "docker: ", "process: ", "apt-get install postgresql-98"]);
     if let Some(house) = House::on(Ground::Process) {
-        let (runtime, err) = place_found(&house, &["--image", "replab/none:18"], &[("DOCKER_HOST", &empty)]);
-        in_order(&err, &["pulling it", "docker: ", "using the programs in"]);
-        assert_eq!(runtime, "process");
         let (runtime, err) = place_found(&house, &[], &[("DOCKER_HOST", "unix:///nonexistent")]);
         in_order(&err, &["docker: ", "using the programs in"]);
         assert_eq!(runtime, "process");
@@ -265,6 +262,54 @@ fn a_place_is_looked_for_in_one_order() {
         let (runtime, err) = place_found(&house, &["--image", "replab/postgres:18"], &[]);
         assert!(runtime == "docker" && !err.contains("pulling"), "{runtime}: {err}");
     }
+}
+
+/// What a person names is had, or refused with what to do: another image, version or folder never takes its place, though it is here.
+#[test]
+fn what_is_named_is_had_or_refused() {
+    let engine = EmptyEngine::start();
+    let empty = format!("unix://{}", engine.socket().display());
+    let lesson = ["play", "01", "--headless"];
+    let (up, chaos) = (["up", "--headless"], ["chaos", "--for", "1s"]);
+    let nowhere = ["--pg-bin", "/nonexistent"];
+    let image = ["--image", "replab/none:18"];
+    for (words, code, told) in [
+        ([&lesson[..], &image].concat(), 4, &["pulling it", "docker: ", "docker pull replab/none:18"][..]),
+        ([&up[..], &image].concat(), 4, &["pulling it", "docker: ", "replab image list"]),
+        ([&chaos[..], &image].concat(), 4, &["pulling it", "docker: "]),
+        ([&up[..], &["--postgres", "98"]].concat(), 4, &["docker: ", "process: find PostgreSQL 98"]),
+        ([&lesson[..], &["--postgres", "14"]].concat(), 4, &["--postgres 14", "too old"]),
+        ([&up[..], &nowhere].concat(), 4, &["process: ", "/nonexistent: nothing there", "--pg-bin"]),
+        ([&lesson[..], &nowhere].concat(), 4, &["process: ", "/nonexistent: nothing there"]),
+        ([&up[..], &image, &nowhere].concat(), 2, &["leave one of them out"]),
+        ([&up[..], &image, &["--runtime", "process"]].concat(), 2, &["leave one of them out"]),
+        ([&up[..], &nowhere, &["--runtime", "docker"]].concat(), 2, &["leave one of them out"]),
+    ] {
+        let out = replab(&words, |command| _ = command.env("DOCKER_HOST", &empty));
+        assert_eq!(out.code, code, "{words:?}: {}{}", out.out, out.err);
+        in_order(&out.err, told);
+        assert!(!out.err.contains("using the programs"), "{words:?}: {}", out.err);
+    }
+    if Ground::Docker(18).is_there() {
+        // An engine with everything on it changes nothing.
+        let named = [&up[..], &["--pg-bin", "/nonexistent"]].concat();
+        let out = plain(&named);
+        assert!(out.code == 4 && out.err.contains("/nonexistent: nothing there"), "{}{}", out.out, out.err);
+        let out = plain(&[&up[..], &["--image", "replab/postgres:18", "--postgres", "17"]].concat());
+        assert!(out.code == 4 && out.err.contains("--postgres 17 asks for 17"), "{}{}", out.out, out.err);
+    }
+}
+
+/// Programs are found where their folder is named from here, though servers work in folders of their own.
+#[test]
+fn a_folder_of_programs_may_be_named_from_here() {
+    let Some(programs) = common::pgserver::programs_or_skip() else { return };
+    let house = House::prepared(Ground::Process);
+    let lesson = short_lesson(&house, "acked >= 20");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_replab"));
+    command.envs(house.env()).args(["play", &lesson, "--pg-bin", "bin"]).current_dir(programs.parent().unwrap());
+    let out = said(&command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(out.code, 0, "{}{}", out.out, out.err);
 }
 
 /// The cluster is what the file says, and the lab goes when it is told to end.
@@ -462,7 +507,7 @@ fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
         ([&["play", "01"][..], &no_programs].concat(), &["--pg-bin"][..]),
         ([&["up", "--headless"][..], &no_programs].concat(), &["--pg-bin"]),
         (vec!["up", "--headless", "--runtime", "docker"], &["systemctl start docker"]),
-        (vec!["play", "01", "--pg-bin", "/nonexistent"], &["--pg-bin", "systemctl start docker"]),
+        (vec!["play", "01", "--postgres", "98"], &["postgresql-98", "--pg-bin", "systemctl start docker"]),
     ] {
         let out = replab(&words, no_engine);
         assert_eq!(out.code, 4, "{words:?}: {}{}", out.out, out.err);

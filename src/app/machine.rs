@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::clean::{leftovers, orphans};
 use super::plain::{complain, print};
-use super::{progress, recorder, setup};
-use crate::cli::{Common, RuntimeChoice, exit};
+use super::setup::{self, Needs, Wish};
+use super::{progress, recorder};
+use crate::cli::{Common, exit};
 use crate::model::journal::Tone;
 use crate::recording::shipped::{SHIPPED, named};
 use crate::runtime::RuntimeError;
@@ -28,13 +29,14 @@ struct Check {
 
 /// `doctor`: what works here. Good when at least one runtime does.
 pub async fn doctor(common: &Common) -> Result<u8> {
+    let wish = Wish::of(common, Needs::default())?;
     let engine = Engine::connect().await;
     let mut checks =
         vec![check("docker engine", engine.as_ref().map(|e| format!("answers at {}", e.socket().display())))];
     if let Ok(engine) = &engine {
-        checks.push(image_check(common, engine).await);
+        checks.push(image_check(&wish, engine).await);
     }
-    let programs = Programs::find(common.pg_bin.as_deref(), common.postgres);
+    let programs = Programs::find(wish.folder(), wish.versions());
     let told = programs.as_ref().map(|p| {
         let warning = p.warning().map_or(String::new(), |warning| format!(" ({warning})"));
         format!("PostgreSQL {} in {}{warning}", p.version(), p.folder().display())
@@ -53,7 +55,8 @@ pub async fn doctor(common: &Common) -> Result<u8> {
         mend: (left > 0).then(|| "replab clean".to_owned()),
     });
     let usable = |what: &str| checks.iter().any(|c| c.what == what && c.ok);
-    let good = (usable("docker engine") && usable("image")) || usable("programs");
+    let good = (wish.allows_docker() && usable("docker engine") && usable("image"))
+        || (wish.allows_process() && usable("programs"));
     print(&if common.json { serde_json::to_string_pretty(&checks)? + "\n" } else { table(&checks) })?;
     Ok(if good { exit::OK } else { exit::ENGINE })
 }
@@ -65,9 +68,10 @@ fn check(what: &'static str, found: Result<String, &RuntimeError>) -> Check {
     }
 }
 
-async fn image_check(common: &Common, engine: &Engine) -> Check {
-    let choice = setup::image_choice(common);
-    match docker::find_image(engine, &choice).await {
+async fn image_check(wish: &Wish<'_>, engine: &Engine) -> Check {
+    let choice = wish.image();
+    let found = docker::find_image(engine, &choice).await;
+    match found.and_then(|image| image.map(|image| wish.judge(&image).map(|()| image)).transpose()) {
         Ok(Some(image)) => {
             Check { what: "image", ok: true, found: format!("{} (PostgreSQL {})", image.name, image.major), mend: None }
         }
@@ -213,7 +217,7 @@ pub async fn menu(common: &Common) -> Result<StartMenu> {
     entries.extend(recordings());
     entries.extend(shipped());
     let (found, place) = tokio::join!(leftovers(engine.as_ref().ok()), place(common, &engine));
-    let found = found?;
+    let (found, place) = (found?, place?);
     let left = orphans(&found);
     if !left.is_empty() {
         entries.push(Entry {
@@ -239,33 +243,35 @@ struct Place {
 }
 
 /// The place that `setup::find` would choose now, as far as a look can tell: nothing is pulled or built for the menu's sake.
-async fn place(common: &Common, engine: &Result<Engine, RuntimeError>) -> Place {
-    if common.runtime == RuntimeChoice::Process {
-        return on_programs(common, None);
+async fn place(common: &Common, engine: &Result<Engine, RuntimeError>) -> Result<Place> {
+    let wish = Wish::of(common, Needs::default())?;
+    if !wish.allows_docker() {
+        return Ok(on_programs(&wish, None));
     }
-    let choice = setup::image_choice(common);
     let found = match engine {
-        Ok(engine) => docker::find_image(engine, &choice).await,
+        Ok(engine) => docker::find_image(engine, &wish.image()).await,
         Err(why) => Err(why.clone()),
     };
-    match found {
+    let found = found.and_then(|image| image.map(|image| wish.judge(&image).map(|()| image)).transpose());
+    Ok(match found {
         Ok(Some(image)) => Place { machine: format!("docker, {}", image.name), wrong: Vec::new() },
-        Ok(None) => Place { machine: to_be_got(&choice, common.runtime), wrong: Vec::new() },
-        Err(why) if common.runtime == RuntimeChoice::Docker => Place { machine: "docker".to_owned(), wrong: vec![why] },
-        Err(why) => on_programs(common, Some(why)),
-    }
+        Ok(None) => Place { machine: to_be_got(&wish), wrong: Vec::new() },
+        Err(why) if !wish.allows_process() => Place { machine: "docker".to_owned(), wrong: vec![why] },
+        Err(why) => on_programs(&wish, Some(why)),
+    })
 }
 
-/// The engine has no image yet. Where the runtime is left open, programs serve when none can be got.
-fn to_be_got(choice: &docker::ImageChoice, runtime: RuntimeChoice) -> String {
-    let image = choice.explicit.clone().unwrap_or_else(|| format!("an image of PostgreSQL {}", choice.major));
-    let or = if runtime == RuntimeChoice::Auto { ", else processes" } else { "" };
+/// The engine has no image yet. Where processes are left open, programs serve when none can be got.
+fn to_be_got(wish: &Wish<'_>) -> String {
+    let choice = wish.image();
+    let image = choice.explicit.unwrap_or_else(|| format!("an image of PostgreSQL {}", choice.major));
+    let or = if wish.allows_process() { ", else processes" } else { "" };
     format!("docker ({image} to be got first{or})")
 }
 
 /// The programs of this machine, asked for or because of what is wrong with Docker.
-fn on_programs(common: &Common, wrong: Option<RuntimeError>) -> Place {
-    match Programs::find(common.pg_bin.as_deref(), common.postgres) {
+fn on_programs(wish: &Wish<'_>, wrong: Option<RuntimeError>) -> Place {
+    match Programs::find(wish.folder(), wish.versions()) {
         Ok(found) => {
             Place { machine: format!("processes, {}", found.folder().display()), wrong: wrong.into_iter().collect() }
         }
@@ -276,7 +282,7 @@ fn on_programs(common: &Common, wrong: Option<RuntimeError>) -> Place {
 /// `image build`.
 pub async fn build_image(common: &Common) -> Result<u8> {
     let engine = Engine::connect().await.map_err(|e| eyre!("{e}"))?;
-    let choice = setup::image_choice(common);
+    let choice = Wish::of(common, Needs::default())?.image();
     let image = docker::build(&engine, &choice, &setup::phases(common)).await.map_err(|e| match e.hint {
         Some(ref hint) => eyre!("{e}\n  {hint}"),
         None => eyre!("{e}"),
@@ -308,11 +314,12 @@ pub async fn list_images(common: &Common) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::RuntimeChoice;
 
     async fn placed(runtime: RuntimeChoice) -> (String, String) {
-        // Programs aren't there either: so the machine doesn't matter.
-        let common = Common { runtime, pg_bin: Some("/nowhere".into()), ..Common::default() };
-        let found = place(&common, &Engine::at(Path::new("/nowhere/docker.sock")).await).await;
+        // Nobody has programs of that version: so the machine doesn't matter.
+        let common = Common { runtime, postgres: Some(98), ..Common::default() };
+        let found = place(&common, &Engine::at(Path::new("/nowhere/docker.sock")).await).await.unwrap();
         (found.machine, found.wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
@@ -326,16 +333,16 @@ mod tests {
             let (machine, wrong) = placed(runtime).await;
             assert_eq!(machine, kind);
             assert_eq!(wrong.contains("Docker engine"), of_the_engine, "{runtime:?}: {wrong}");
-            assert_eq!(wrong.contains("/nowhere:"), of_programs, "{runtime:?}: {wrong}");
+            assert_eq!(wrong.contains("find PostgreSQL 98"), of_programs, "{runtime:?}: {wrong}");
         }
     }
 
     #[test]
     fn an_image_that_is_not_here_is_no_docker_yet() {
-        let choice = docker::ImageChoice { explicit: None, major: 17 };
-        let told = to_be_got(&choice, RuntimeChoice::Auto);
-        assert_eq!(told, "docker (an image of PostgreSQL 17 to be got first, else processes)");
-        let choice = docker::ImageChoice { explicit: Some("my/pg".into()), major: 18 };
-        assert_eq!(to_be_got(&choice, RuntimeChoice::Docker), "docker (my/pg to be got first)");
+        let told = |common: Common| to_be_got(&Wish::of(&common, Needs::default()).unwrap());
+        let open = Common { postgres: Some(17), ..Common::default() };
+        assert_eq!(told(open), "docker (an image of PostgreSQL 17 to be got first, else processes)");
+        let named = Common { image: Some("my/pg".into()), ..Common::default() };
+        assert_eq!(told(named), "docker (my/pg to be got first)");
     }
 }

@@ -9,11 +9,15 @@ use etcetera::BaseStrategy;
 use tokio::sync::mpsc;
 
 use super::plain::complain;
-use crate::cli::{Common, RuntimeChoice};
+use crate::cli::Common;
 use crate::pg::secret::TemplateKey;
 use crate::runtime::docker::{self, DockerRuntime, Engine, Image, ImageChoice};
 use crate::runtime::process::{ProcessRuntime, Programs};
 use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, free_bytes, owner};
+
+mod wish;
+
+pub use wish::{Contradiction, Needs, Wish};
 
 /// The major version when nobody asks for another.
 pub const MAJOR: u32 = 18;
@@ -38,30 +42,8 @@ pub struct Ground {
     pub kind: &'static str,
     /// The image, or the programs' folder.
     pub source: String,
-    /// The major version of its PostgreSQL.
-    pub major: u32,
     /// The templates' key.
     pub key: TemplateKey,
-}
-
-impl Ground {
-    /// Refuses a lesson that needs a newer PostgreSQL than is here.
-    pub async fn needs(&self, least: u32) -> Result<()> {
-        if self.major >= least {
-            return Ok(());
-        }
-        let done = match &self.place {
-            Place::Docker(runtime) => runtime.destroy_all().await,
-            Place::Process(runtime) => runtime.destroy_all().await,
-        };
-        done.map_err(|e| NoPlace(vec![told(self.kind, &e)]))?;
-        let (source, here) = (&self.source, self.major);
-        Err(NoPlace(vec![format!(
-            "  {}: the lesson needs PostgreSQL {least}, and {source} is {here}; ask for another with --postgres {least}, --image or --pg-bin",
-            self.kind
-        )])
-        .into())
-    }
 }
 
 /// No place was found: what was tried, one line each.
@@ -109,29 +91,25 @@ fn room(path: &Path) -> Result<(), RuntimeError> {
     }
 }
 
-/// What the person asked for as an image.
-pub fn image_choice(common: &Common) -> ImageChoice {
-    ImageChoice { explicit: common.image.clone(), major: common.postgres.unwrap_or(MAJOR) }
-}
-
 /// Finds the place that was asked for.
-pub async fn find(common: &Common) -> Result<Ground> {
+pub async fn find(common: &Common, needs: Needs) -> Result<Ground> {
+    let wish = Wish::of(common, needs)?;
     let dirs = dirs()?;
     let lab = owner::new_lab_id();
     let key = TemplateKey::load_or_create(&dirs.cache).wrap_err("can't keep the templates' key")?;
     let mut tried = Vec::new();
-    if common.runtime != RuntimeChoice::Process {
-        match engine_and_image(common).await {
+    if wish.allows_docker() {
+        match engine_and_image(common, &wish).await {
             Ok((engine, image)) => {
-                let (source, major) = (image.name.clone(), image.major);
+                let source = image.name.clone();
                 let runtime = DockerRuntime::new(owner::current(lab.clone()), engine, image);
-                return Ok(Ground { place: Place::Docker(Box::new(runtime)), lab, kind: "docker", source, major, key });
+                return Ok(Ground { place: Place::Docker(Box::new(runtime)), lab, kind: "docker", source, key });
             }
             Err(why) => tried.push(told("docker", &why)),
         }
     }
-    if common.runtime != RuntimeChoice::Docker {
-        match Programs::find(common.pg_bin.as_deref(), common.postgres) {
+    if wish.allows_process() {
+        match Programs::find(wish.folder(), wish.versions()) {
             Ok(programs) => {
                 if !tried.is_empty() {
                     tell(common, &format!("{}; using the programs in {}", tried[0], programs.folder().display()));
@@ -144,18 +122,21 @@ pub async fn find(common: &Common) -> Result<Ground> {
             Err(why) => tried.push(told("process", &why)),
         }
     }
+    tried.extend(needs.least.map(|least| {
+        format!("  the lesson needs PostgreSQL {least}; ask for another with --postgres {least}, --image or --pg-bin")
+    }));
     Err(NoPlace(tried).into())
 }
 
 async fn on_programs(programs: Programs, dirs: &Dirs, lab: String, key: TemplateKey) -> Result<Ground> {
-    let (source, major) = (programs.folder().display().to_string(), programs.major());
+    let source = programs.folder().display().to_string();
     let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
     let runtime = ProcessRuntime::new(owner::current(lab.clone()), dirs, programs).map_err(refused)?;
     if let Err(why) = room(runtime.folder()) {
         runtime.destroy_all().await.map_err(refused)?;
         return Err(refused(why).into());
     }
-    Ok(Ground { place: Place::Process(Box::new(runtime)), lab, kind: "process", source, major, key })
+    Ok(Ground { place: Place::Process(Box::new(runtime)), lab, kind: "process", source, key })
 }
 
 fn told(kind: &str, error: &RuntimeError) -> String {
@@ -171,43 +152,63 @@ fn tell(common: &Common, text: &str) {
 }
 
 /// An engine that answers, and an image: the one here, else pulled, else built.
-pub async fn engine_and_image(common: &Common) -> Result<(Engine, Image), RuntimeError> {
+async fn engine_and_image(common: &Common, wish: &Wish<'_>) -> Result<(Engine, Image), RuntimeError> {
     let engine = Engine::connect().await?;
-    let choice = image_choice(common);
+    let choice = wish.image();
     if let Some(root) = engine.root_dir().await {
         room(&root)?;
     }
     let image = match docker::find_image(&engine, &choice).await? {
         Some(image) => image,
-        None => get_image(common, &engine, &choice).await?,
+        None => {
+            wish.may_be_got(&choice)?;
+            get_image(common, &engine, &choice).await?
+        }
     };
+    wish.judge(&image)?;
     if let Some(warning) = &image.warning {
         tell(common, warning);
     }
     Ok((engine, image))
 }
 
+/// Pulls an image, and builds it where that fails; one that only the recipe makes is built at once.
 async fn get_image(common: &Common, engine: &Engine, choice: &ImageChoice) -> Result<Image, RuntimeError> {
-    let missing = match &choice.explicit {
-        Some(name) => format!("the image {name} isn't here: pulling it"),
-        None => format!("no image for PostgreSQL {} is here: pulling it", choice.major),
-    };
-    tell(common, &missing);
     let progress = phases(common);
-    let pull = match docker::pull(engine, choice, &progress).await {
-        Ok(image) => return Ok(image),
-        Err(why) => why,
+    let own = choice.of_our_own();
+    let why = match &choice.explicit {
+        Some(name) if own.is_some() => RuntimeError {
+            what: format!("use image {name}"),
+            why: "it isn't here, and no registry has it".to_owned(),
+            hint: None,
+        },
+        named => {
+            tell(
+                common,
+                &match named {
+                    Some(name) => format!("the image {name} isn't here: pulling it"),
+                    None => format!("no image for PostgreSQL {} is here: pulling it", choice.major),
+                },
+            );
+            match docker::pull(engine, choice, &progress).await {
+                Ok(image) => return Ok(image),
+                Err(why) => why,
+            }
+        }
     };
-    if let Some(refusal) = docker::build_refusal(choice) {
-        let hint =
-            Some(format!("{refusal}; or `docker pull postgres:{}` where a registry can be reached", choice.major));
-        return Err(RuntimeError { hint, ..pull });
+    let to_build = own.as_ref().unwrap_or(choice);
+    if let Some(refusal) = docker::build_refusal(to_build) {
+        let name = to_build.explicit.clone().unwrap_or_else(|| format!("postgres:{}", to_build.major));
+        let hint = Some(format!(
+            "{refusal}; `docker pull {name}` where a registry can be reached, or name an image that is here (replab image list)"
+        ));
+        return Err(RuntimeError { hint, ..why });
     }
-    tell(common, &format!("{pull}: building the image from Debian's packages; this takes a minute or two, once"));
+    tell(common, &format!("{why}: building the image from Debian's packages; this takes a minute or two, once"));
     if !agreed().await {
-        return Err(RuntimeError { hint: Some("you chose not to build it".to_owned()), ..pull });
+        return Err(RuntimeError { hint: Some("you chose not to build it".to_owned()), ..why });
     }
-    docker::build(engine, choice, &progress).await
+    docker::build(engine, to_build, &progress).await
 }
 
 /// On a terminal the person is asked; without one it is done, having been said.

@@ -6,6 +6,28 @@ use std::ops::RangeInclusive;
 /// machine has (15 on Debian 12); nothing runs 16.
 const MADE_FOR: RangeInclusive<u32> = 15..=18;
 
+/// Which versions are wanted; by default any will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Just this major version.
+    pub exact: Option<u32>,
+    /// This one or a newer one.
+    pub least: Option<u32>,
+}
+
+impl From<Option<u32>> for Wanted {
+    fn from(exact: Option<u32>) -> Self {
+        Self { exact, least: None }
+    }
+}
+
+impl Wanted {
+    /// Whether this version will do.
+    pub fn fits(self, major: u32) -> bool {
+        self.exact.is_none_or(|exact| major == exact) && self.least.is_none_or(|least| major >= least)
+    }
+}
+
 /// Whether the lab works with this version; a text when it may. An error says why not.
 pub fn judge(major: u32) -> Result<Option<String>, String> {
     let (oldest, newest) = (MADE_FOR.start(), MADE_FOR.end());
@@ -21,6 +43,13 @@ pub fn judge(major: u32) -> Result<Option<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wanted_is_a_version_or_the_least_of_them() {
+        assert!(Wanted::default().fits(15) && Wanted::from(Some(17)).fits(17) && !Wanted::from(Some(17)).fits(18));
+        let least = Wanted { least: Some(18), ..Wanted::default() };
+        assert!(!least.fits(17) && least.fits(18) && least.fits(19));
+    }
 
     #[test]
     fn versions_are_judged() {

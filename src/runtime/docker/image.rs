@@ -48,6 +48,12 @@ impl ImageChoice {
         self.explicit.clone().unwrap_or_else(|| format!("postgres:{}", self.major))
     }
 
+    /// What to build where the image that is named is one that only the recipe makes: no registry has it.
+    pub fn of_our_own(&self) -> Option<Self> {
+        let major = self.explicit.as_ref()?.strip_prefix("replab/postgres:")?.parse().ok()?;
+        Some(Self { explicit: None, major })
+    }
+
     /// The name of the image that the recipe makes.
     pub(super) fn built_name(&self) -> String {
         format!("replab/postgres:{}", self.major)
@@ -209,7 +215,9 @@ mod tests {
     fn the_official_image_comes_before_ours() {
         assert_eq!(ImageChoice::default().names(), ["postgres:18", "replab/postgres:18"]);
         let named = ImageChoice { explicit: Some("my/pg".into()), major: 17 };
-        assert_eq!(named.names(), ["my/pg"]);
+        assert_eq!((named.names(), named.of_our_own()), (vec!["my/pg".to_owned()], None));
+        let ours = ImageChoice { explicit: Some("replab/postgres:16".into()), major: 18 };
+        assert_eq!(ours.of_our_own(), Some(ImageChoice { explicit: None, major: 16 }));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::runtime::{Result, RuntimeError, versions};
+use crate::runtime::versions::{self, Wanted};
+use crate::runtime::{Result, RuntimeError};
 
 /// What a lab needs beside each other in one folder.
 const NEEDED: [&str; 6] = ["postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_controldata", "psql"];
@@ -35,12 +36,14 @@ pub struct Programs {
 
 impl Programs {
     /// Finds an installation: in `pg_bin` alone if it is given, else in PATH, else where distributions put it, newest
-    /// first. With `wanted_major`, others are passed over.
-    pub fn find(pg_bin: Option<&Path>, wanted_major: Option<u32>) -> Result<Self> {
-        let mut seen = Vec::new();
-        let fits = |found: &Self| wanted_major.is_none_or(|major| found.major == major);
+    /// first. Versions that aren't wanted are passed over.
+    pub fn find(pg_bin: Option<&Path>, wanted: impl Into<Wanted>) -> Result<Self> {
+        let (mut seen, wanted) = (Vec::new(), wanted.into());
+        let fits = |found: &Self| wanted.fits(found.major);
         if let Some(folder) = pg_bin {
-            return look(folder, &mut seen).filter(fits).ok_or_else(|| not_found(wanted_major, &seen, true));
+            // Programs run in other folders than this one.
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            return look(&folder, &mut seen).filter(fits).ok_or_else(|| not_found(wanted, &seen, true));
         }
         for folder in env::split_paths(&env::var_os("PATH").unwrap_or_default()) {
             if folder.is_absolute()
@@ -53,7 +56,7 @@ impl Programs {
         let usual = usual_folders();
         let found = usual.iter().filter_map(|folder| look(folder, &mut seen)).filter(fits);
         let newest = found.max_by_key(|found| (found.major, minor(&found.version)));
-        newest.ok_or_else(|| not_found(wanted_major, &seen, false))
+        newest.ok_or_else(|| not_found(wanted, &seen, false))
     }
 
     /// The path of one of its programs.
@@ -134,18 +137,23 @@ fn usual_folders() -> Vec<PathBuf> {
     found
 }
 
-fn not_found(wanted_major: Option<u32>, seen: &[String], named: bool) -> RuntimeError {
-    let version = wanted_major.map_or(String::new(), |major| format!(" {major}"));
+fn not_found(wanted: Wanted, seen: &[String], named: bool) -> RuntimeError {
+    let version = match wanted {
+        Wanted { exact: Some(major), .. } => format!(" {major}"),
+        Wanted { least: Some(major), .. } => format!(" {major} or newer"),
+        Wanted { .. } => String::new(),
+    };
     let places = if seen.is_empty() {
         "PATH and the usual folders of distributions hold none".to_owned()
     } else {
         format!("looked at {}", seen.join("; "))
     };
-    let package = wanted_major.map_or("postgresql".to_owned(), |major| format!("postgresql-{major}"));
+    let major = wanted.exact.or(wanted.least);
+    let package = major.map_or("postgresql".to_owned(), |major| format!("postgresql-{major}"));
     let hint = if named {
         "name the folder that holds `postgres` and `initdb`, e.g. --pg-bin /usr/lib/postgresql/17/bin".to_owned()
     } else if cfg!(target_os = "macos") {
-        "brew install postgresql@17".to_owned()
+        format!("brew install postgresql@{}", major.unwrap_or(17))
     } else {
         format!("apt-get install {package}, or name the folder with --pg-bin")
     };
