@@ -90,7 +90,7 @@ fn draw(buf: &mut Buffer, model: &Model, view: &View) {
     let screen = layout::screen(buf.area, model, view);
     header::first(buf, screen.header, model, view);
     if model.stage == Stage::Live {
-        header::second(buf, screen.status, model, view, !screen.shows(Panel::Journal));
+        header::second(buf, &screen, model, view);
         for place in &screen.places {
             panel(buf, place, model, view);
         }
@@ -110,6 +110,7 @@ fn draw(buf: &mut Buffer, model: &Model, view: &View) {
     for popup in &view.popups {
         popups::render(buf, popup, model, view);
     }
+    header::whole(buf, &screen, model, view);
 }
 
 fn panel(buf: &mut Buffer, place: &Place, model: &Model, view: &View) {

@@ -54,7 +54,7 @@ fn lesson_01_plays_by_itself(ground: Ground) {
         "# One primary, two standbys",
         "ok         verdict = sound",
         "every acknowledged write is on p",
-        "verdict sound",
+        "No promise was broken",
     ] {
         assert!(out.out.contains(part), "no {part} in\n{}", out.out);
     }
@@ -139,7 +139,7 @@ fn what_a_lesson_leaves_broken_is_healed_before_the_verdict() {
     std::fs::write(&lesson, text).unwrap();
     let out = said(&house.replab(&["play", lesson.to_str().unwrap()]).stdin(Stdio::null()).output().unwrap());
     assert_eq!(out.code, 0, "{}{}", out.out, out.err);
-    let told = ["is cut, silently", "  heal\n", "every link carries again", "  verify\n", "verdict sound"];
+    let told = ["is cut, silently", "  heal\n", "every link carries again", "  verify\n", "No promise was broken"];
     in_order(&out.out, &told);
 }
 

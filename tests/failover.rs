@@ -586,11 +586,12 @@ async fn a_loss_that_is_allowed_is_taken<R: Runtime>(mut stage: Stage<R>) {
     stage.command("failover allow-loss").await;
     stage.until_so("s2 to take over", |m| m.primary == Some(name("s2")) && m.handover().is_none()).await;
     stage.command("auto-failover off").await;
-    told(&mut stage, "acknowledged writes may be lost: only 1 of the 2 listed standbys").await;
+    told(&mut stage, "acknowledged writes may be lost: only 1 of the 2 required standbys answered").await;
     let kept: u64 = stage.psql("s2", ROWS).await.parse().unwrap();
     let lost = lost(&mut stage).await;
     assert!(lost >= 150 && lost == all - kept, "{lost} lost, {all} there were, {kept} are left");
-    told(&mut stage, "verdict sound: no promise covered that election (only 1 of the 2 listed standbys").await;
+    told(&mut stage, "No promise was broken: none covered that election (only 1 of the 2 required standbys answered")
+        .await;
     // s1 comes back with all of them: it is told to follow, and can't.
     told(&mut stage, "s1 still follows p (it is down); it is told to follow s2").await;
     stage.command("start s1").await;

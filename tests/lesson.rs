@@ -145,7 +145,7 @@ fn a_question_waits_for_its_answer_and_is_told_before_the_next_text() {
     assert_eq!(lab.script().score(), (0, 0), "not told yet");
     lab.key(Playback::Next);
     assert_eq!(lab.script().score(), (0, 1));
-    assert_eq!(lab.details()[3], "answered wrongly; it is: that");
+    assert_eq!(lab.details()[3], "Not quite. The answer is: that");
     assert_eq!(lab.script().chapter_of(lab.script().at), Some((2, "Second")));
     lab.key(Playback::Next);
     assert!(lab.script().over());
@@ -155,7 +155,7 @@ fn a_question_waits_for_its_answer_and_is_told_before_the_next_text() {
 fn played_by_itself_a_question_stops_nobody() {
     let lab = Lab::live(QUESTION, false);
     assert!(lab.script().over());
-    assert_eq!(lab.details(), ["", "2 choices", "", "answer: that", ""]);
+    assert_eq!(lab.details(), ["", "2 choices", "", "The answer is: that", ""]);
     assert_eq!((lab.script().tally(), lab.script().score()), ((0, 0), (0, 0)));
 }
 

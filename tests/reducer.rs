@@ -306,7 +306,7 @@ fn throttled_is_not_silent() {
 #[test]
 fn a_rule_that_nobody_is_left_for_is_said_to_be_gone() {
     for (rule, names, told) in [
-        ("FIRST 1 (s2)", "", "the rule FIRST 1 (s2) names nobody else and is gone: commits wait for no standby"),
+        ("FIRST 1 (s2)", "", "the rule FIRST 1 (s2) lists no other standby and is gone: commits wait for no standby"),
         ("", "", "there is no synchronous rule"),
         ("ANY 1 (s1, s2)", "ANY 1 (s1)", "the rule came along: ANY 1 (s1)"),
     ] {
@@ -718,7 +718,7 @@ fn a_wait_that_runs_out_ends_the_lesson_and_says_what_it_saw() {
     let script = play(false).script.unwrap();
     assert!(script.over());
     let last = script.results.last().unwrap();
-    assert!(!last.ok && last.detail.contains("acked >= 1: is 0"), "{last:?}");
+    assert!(!last.ok && last.detail.contains("acked >= 1: it is 0"), "{last:?}");
 }
 
 /// The same messages make the same model: the ground that recordings stand on.
@@ -967,7 +967,7 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     let id = lab.model.next_op - 1;
     let effects = lab.done(id, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
     assert!(matches!(acts(&effects)[0], Act::Canvass { after_ms: 250, .. }), "it asks again");
-    assert!(lab.said("the election waits for s1: 1 of the 2 standbys"));
+    assert!(lab.said("the election waits for s1: only 1 of the 2 required standbys answered"));
     let waiting: replab::model::condition::Condition = "handover = waiting".parse().unwrap();
     assert!(waiting.check(&lab.model).0);
     lab.say("auto-failover off");
@@ -978,7 +978,7 @@ fn an_election_with_too_few_answers_waits_and_says_for_whom() {
     lab.done(id + 1, Ok(Happened::Plain));
     lab.say("failover");
     lab.done(id + 2, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
-    assert!(lab.said("s1 missing. `failover allow-loss` makes do without"));
+    assert!(lab.said("s1 is missing. `failover allow-loss` goes on without"));
     lab.say("failover allow-loss");
     let effects = lab.done(id + 3, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
     assert!(matches!(acts(&effects)[0], Act::TakeOver { node, .. } if *node == name("s2")));
@@ -1012,7 +1012,7 @@ fn a_primary_that_may_run_is_fenced_once_enough_have_answered() {
     assert_eq!(fenced(&refuses(&mut lab)), None);
     let id = lab.model.next_op - 1;
     assert_eq!(fenced(&asked_s2(&mut lab, id)), None, "it waits, and leaves p alone");
-    assert!(lab.said("the election waits for s1: 1 of the 2 standbys"), "{}", lab.last_words());
+    assert!(lab.said("the election waits for s1: only 1 of the 2 required standbys answered"), "{}", lab.last_words());
     let effects = asked_both(&mut lab, id, 90);
     assert_eq!(fenced(&effects), Some(name("p")));
     assert!(matches!(acts(&effects)[..], [Act::Canvass { after_ms: 0, .. }]));
@@ -1025,7 +1025,11 @@ fn a_primary_that_may_run_is_fenced_once_enough_have_answered() {
     refuses(&mut lab);
     assert_eq!(fenced(&asked_both(&mut lab, id, 90)), Some(name("p")));
     assert_eq!(fenced(&asked_s2(&mut lab, id)), None);
-    assert!(lab.said("the election waits for s1: p is fenced, and 1 of the 2 standbys"), "{}", lab.last_words());
+    assert!(
+        lab.said("the election waits for s1: p is fenced, and only 1 of the 2 required standbys answered"),
+        "{}",
+        lab.last_words()
+    );
     // One that is just being killed by order is fenced with the only question.
     let mut lab = watched("ANY 1 (s1, s2)", "auto-failover on timeout 3s");
     lab.say("kill p");
@@ -1043,11 +1047,19 @@ fn a_failover_that_is_refused_by_hand_fences_nobody() {
     lab.done(1, Ok(Happened::Plain));
     assert_eq!(fenced(&lab.say("failover")), None);
     assert!(acts(&asked_s2(&mut lab, 2)).is_empty());
-    assert!(lab.said("failover failed: 1 of the 2 standbys that must answer do; s1 missing."), "{}", lab.last_words());
+    assert!(
+        lab.said("failover failed: only 1 of the 2 required standbys answered. s1 is missing."),
+        "{}",
+        lab.last_words()
+    );
     assert_eq!(fenced(&lab.say("failover")), None);
     assert_eq!(fenced(&asked_both(&mut lab, 3, 90)), Some(name("p")));
     asked_s2(&mut lab, 3);
-    assert!(lab.said("failover failed: p is fenced, and 1 of the 2 standbys"), "{}", lab.last_words());
+    assert!(
+        lab.said("failover failed: p is fenced, and only 1 of the 2 required standbys answered"),
+        "{}",
+        lab.last_words()
+    );
 }
 
 #[test]
@@ -1292,7 +1304,7 @@ fn moving_the_primary_is_refused_where_it_makes_no_sense() {
         ("fence s1", "is no primary"),
         ("rejoin p", "the only one"),
         ("rejoin s1", "healthy standby"),
-        ("follow all p", "everybody who can follow p does"),
+        ("follow all p", "every standby that can follow p does"),
         ("auto-failover off", "off already"),
     ] {
         assert!(lab.say(text).is_empty(), "{text} was let through");
@@ -1491,7 +1503,7 @@ fn looked_at_s1(lab: &mut Lab) {
 fn an_unsafe_election_ends_the_promises_before_it_and_none_after_it() {
     for (way, why) in [
         ("promote s1", "s2 is ahead of s1"),
-        ("failover allow-loss", "only 1 of the 2 listed standbys that must be asked answer"),
+        ("failover allow-loss", "only 1 of the 2 required standbys answered"),
         ("fence p", "p was fenced, and s1 kept"),
     ] {
         let mut lab = Lab::live(None);
@@ -1508,7 +1520,11 @@ fn an_unsafe_election_ends_the_promises_before_it_and_none_after_it() {
         assert_eq!(verdict(&mut lab, "s1", &[(1, 8)]), "sound", "{way}");
         let report = replab::report::Report::of(&lab.model);
         assert_eq!((report.writes.lost, &report.findings), (4, &vec![sound.clone()]), "{way}");
-        assert!(lab.last_words().starts_with(&format!("verdict sound: {sound}")), "{}", lab.last_words());
+        assert!(
+            lab.last_words().starts_with(&format!("No promise was broken: {}", sound.replace("no promise", "none"))),
+            "{}",
+            lab.last_words()
+        );
         assert_eq!(verdict(&mut lab, "s1", &[(1, 10)]), "sound", "{way}: the open ones alone");
         // A new rule, new promises, and an election that they cover.
         lab.msg(Msg::FirstAck(name("s1")));
@@ -1524,7 +1540,11 @@ fn an_unsafe_election_ends_the_promises_before_it_and_none_after_it() {
         let findings = lab.model.verification.clone().unwrap().findings();
         assert_eq!(findings, ["2 lost writes were promised by the synchronous rule in force"], "{way}");
         assert_eq!(verdict(&mut lab, "s2", &[(1, 8), (13, 20)]), "sound", "{way}");
-        assert_eq!(lab.model.verification.clone().unwrap().excuse(), Some(sound), "{way}");
+        assert_eq!(
+            lab.model.verification.clone().unwrap().excuse(),
+            Some(sound.replace("no promise", "none")),
+            "{way}"
+        );
         // Whoever asks later still learns of it, until the next reset.
         assert_eq!(lab.model.unsafe_election.as_deref(), Some(why));
     }
@@ -1594,18 +1614,18 @@ fn what_a_rejoin_throws_away_is_stranded_no_more() {
     let words = |lab: &Lab| lab.model.verification.as_ref().unwrap().in_words();
     let s1 = ("s1", present(&[(1, 7)]));
     let mut lab = judged(&[s1.clone(), ("s2", present(&[(1, 8)])), ("p", present(&[(1, 10)]))]);
-    assert_eq!(words(&lab), "3 acknowledged writes stranded: not on s1, still on p and s2");
+    assert_eq!(words(&lab), "3 acknowledged writes are stranded: on p and s2, not on s1");
     rewound(&mut lab, "p");
-    assert_eq!(words(&lab), "2 acknowledged writes lost: no node has them; 1 stranded: not on s1, still on s2");
+    assert_eq!(words(&lab), "2 acknowledged writes are lost; 1 is stranded: on s2, not on s1");
     let report = replab::report::Report::of(&lab.model);
     assert_eq!((report.writes.lost, report.writes.stranded), (3, 1));
     lab.say("remove s2");
     lab.done(lab.model.next_op - 1, Ok(Happened::Plain));
-    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    assert_eq!(words(&lab), "3 acknowledged writes are lost");
     // It may have held them; now it doesn't.
     let mut lab = judged(&[s1, ("p", NodeReading::Unreadable("down".into()))]);
     rewound(&mut lab, "p");
-    assert_eq!(words(&lab), "3 acknowledged writes lost: no node has them");
+    assert_eq!(words(&lab), "3 acknowledged writes are lost");
     // What was judged against the node itself says nothing any more.
     let mut lab = Lab::live(None);
     writes(&mut lab, 1, 10);
@@ -1842,4 +1862,53 @@ fn a_failover_that_broke_off_tells_no_figures() {
     assert!(lab.said("failover failed: the database system is shutting down"));
     assert!(!lab.said("first acknowledged write (detection") && !lab.said("the others followed"));
     assert_eq!(lab.model.primary, Some(name("s1")));
+}
+
+/// Colours tell a person what happened to the cluster, not whether the call went well.
+#[test]
+fn damage_is_no_good_news() {
+    use replab::model::journal::Tone;
+    let mut lab = Lab::live(None);
+    for (order, tone) in [
+        ("freeze s1", Tone::Warn),
+        ("thaw s1", Tone::Good),
+        ("replay pause s1", Tone::Warn),
+        ("sync first 1 (s2)", Tone::Good),
+        ("sync off", Tone::Plain),
+        ("stop s2", Tone::Warn),
+        ("start s2", Tone::Good),
+        ("kill p", Tone::Warn),
+    ] {
+        let id =
+            lab.say(order).iter().find_map(|e| if let Effect::Run(id, _) = e { Some(id.0) } else { None }).unwrap();
+        let done = match order {
+            "sync first 1 (s2)" => Happened::Rule { names: "FIRST 1 (s2)".into() },
+            _ => Happened::Plain,
+        };
+        lab.done(id, Ok(done));
+        let entry = lab.model.journal.entries().next_back().unwrap();
+        assert_eq!(entry.tone, tone, "{order}: {}", entry.text);
+    }
+}
+
+/// What was promised, and what became of it, is said of a loss that nothing promised to prevent.
+#[test]
+fn a_loss_of_asynchronous_commits_is_told_in_the_words_of_promises() {
+    use replab::model::journal::Tone;
+    for (rule, why) in [("", "asynchronous commits promise nothing"), ("FIRST 1 (s1)", "no rule promised to keep them")]
+    {
+        let mut lab = Lab::live(None);
+        // A rule that was in force for a while, and isn't any more.
+        for rule in [rule, ""] {
+            lab.see("p", primary(rule, &[("s1", "async", 100), ("s2", "async", 100)], 0));
+        }
+        let range = IdRange { client: 1, first: 1, last: 10 };
+        lab.msg(Msg::Tried(vec![range]));
+        lab.msg(Msg::Wrote(vec![(range, Ack::Acked)]));
+        lab.see_all("");
+        assert_eq!(verdict(&mut lab, "p", &[(1, 3)]), "sound");
+        let entry = lab.model.journal.entries().next_back().unwrap();
+        let words = format!("No promise was broken: {why}; 7 acknowledged writes are lost");
+        assert!(entry.text.starts_with(&words) && entry.tone == Tone::Warn, "{entry:?}");
+    }
 }

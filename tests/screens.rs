@@ -67,7 +67,7 @@ fn nothing_that_a_terminal_acts_on_is_drawn() {
         (script.steps[at].kind, script.steps[at].name) = (StepKind::Say(say), name);
         script.steps[at].chapter = Some(hostile.to_owned());
     }
-    for popups in [vec![], vec![Popup::Contents { picked: None }], vec![Popup::Steps { back: 0, scroll: 0 }]] {
+    for popups in [vec![], vec![Popup::Contents { picked: None }], vec![Popup::Steps { entry: 0, scroll: 0 }]] {
         for size in [(80, 24), (160, 45)] {
             let drawn = picture(&model, &View { popups: popups.clone(), ..view() }, size);
             let risky =
@@ -87,10 +87,12 @@ fn an_unsafe_election_is_named_where_it_excuses_a_loss() {
         drawn.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let mut model = models::promoted();
-    assert!(words(&model).contains("✔ sound: the rule allowed it"));
+    let drawn = words(&model);
+    assert!(drawn.contains("▲ No promise was broken No rule promised to keep them."), "{drawn}");
+    assert!(!drawn.contains("✔ No"), "no green tick beside lost writes: {drawn}");
     model.verification.as_mut().unwrap().uncovered = vec!["s2 is ahead of s1".into()];
     let drawn = words(&model);
-    assert!(drawn.contains("✔ sound: no promise covered that election (s2 is ahead of s1)"), "{drawn}");
+    assert!(drawn.contains("▲ No promise was broken None covered that election (s2 is ahead of s1)."), "{drawn}");
     assert!(!drawn.contains("allowed"), "{drawn}");
 }
 
@@ -147,7 +149,9 @@ fn beside_a_cut_the_rest_is_told_where_there_is_room() {
 #[test]
 fn a_fork_is_told_at_every_size() {
     for size in [(80, 24), (100, 30), (110, 36), (120, 36), (134, 40), (136, 40), (137, 40), (160, 45)] {
-        let drawn = picture(&models::promoted(), &view(), size);
+        let mut model = models::promoted();
+        models::tell(&mut model, 192.0, Who::Lab, Tone::Plain, "s2 streams", &[]);
+        let drawn = picture(&model, &view(), size);
         let (header, node) = (drawn.contains("tl 1→2 at 0/5A1C3F0"), drawn.contains("fork 0/5A1C3F0"));
         assert_ne!(header, node, "{size:?}\n{drawn}");
         assert_eq!(header, size.0 > 136, "{size:?}\n{drawn}");
@@ -265,7 +269,7 @@ fn windows() {
     both("writer", &model, &with(Popup::Writer { line: 1 }));
     both("follow", &model, &with(Popup::Follow { standby: name("s2"), choice: 1 }));
     both("link", &models::links(), &with(Popup::Link(LinkDraft { line: 4, ..LinkDraft::new(name("s1")) })));
-    both("steps", &model, &with(Popup::Steps { back: 2, scroll: 0 }));
+    both("steps", &model, &with(Popup::Steps { entry: 0, scroll: 0 }));
     let logs = Popup::Logs { node: name("p"), filter: Input::default(), typing: false, up: 0 };
     both("logs", &models::with_logs(model.clone()), &with(logs));
     both("sql", &model, &with(Popup::Sql { node: name("s2"), input: Input::with("SELECT 1"), scroll: 0 }));
@@ -461,7 +465,7 @@ fn popups() -> Vec<Popup> {
         Popup::Sql { node: name("s1"), input: input.clone(), scroll: 4 },
         Popup::Logs { node: name("p"), filter: input, typing: true, up: 99 },
         Popup::Link(LinkDraft { node: name("s1"), with: 9, line: 9, amount: 9 }),
-        Popup::Steps { back: 99, scroll: 99 },
+        Popup::Steps { entry: 99, scroll: 99 },
         Popup::Contents { picked: Some(99) },
     ]
 }
@@ -686,5 +690,73 @@ fn clicks_find_what_is_drawn() {
         view.key(&model, KeyInput::Click(x as u16, y as u16));
         assert_eq!(view.node, Some(name("s2")), "{size:?}");
         assert_eq!(view.focus, Panel::Cluster);
+    }
+}
+
+/// Words as they are read, over the ends of lines; frames aside.
+fn in_a_row(drawn: &str) -> String {
+    let frames = |c: char| "│┃━─╭╮╰╯┏┓┗┛".contains(c);
+    drawn.replace(frames, " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `J` and `y` are about the last act, whatever was told since; an entry that is read stays, whatever comes.
+#[test]
+fn what_stands_behind_the_last_act() {
+    let mut model = models::live(2, "");
+    let calls = ["docker pause replab-s1"];
+    models::tell(&mut model, 1.0, Who::You, Tone::Plain, "freeze s1", &[]);
+    models::tell(&mut model, 1.1, Who::Lab, Tone::Warn, "s1 is frozen: connected but silent.", &calls);
+    models::tell(&mut model, 1.9, Who::Lab, Tone::Warn, "s1 is silent", &[]);
+    let mut view = view();
+    press(&mut view, &model, Key::Char('J'));
+    for _ in 0..3 {
+        let drawn = picture(&model, &view, (160, 45));
+        assert!(drawn.contains("▸ docker pause replab-s1") && !drawn.contains("No SQL, file"), "{drawn}");
+        models::tell(&mut model, 2.5, Who::Lab, Tone::Plain, "p is asked", &["SELECT 1"]);
+    }
+    press(&mut view, &model, Key::Esc);
+    assert_eq!(press(&mut view, &model, Key::Char('y')), [Intent::Copy("SELECT 1".into())]);
+    // The cursor in the journal stays on its entry, too.
+    view.focus_on(Panel::Journal);
+    for _ in 0..5 {
+        press(&mut view, &model, Key::Up);
+    }
+    models::tell(&mut model, 3.0, Who::Lab, Tone::Plain, "p is asked", &["SELECT 2"]);
+    assert_eq!(press(&mut view, &model, Key::Char('y')), [Intent::Copy(calls[0].into())]);
+}
+
+/// What isn't done, and why: on the second line, or over what is below; in the journal over as many lines as it takes.
+#[test]
+fn a_refusal_is_told_whole() {
+    let why = "failover failed: only 1 of the 2 required standbys answered. s1 is missing. `failover allow-loss` goes on \
+               without, and then acknowledged writes that only s1 has are lost with its promotion, whoever asked for them";
+    for size in [(60, 16), (80, 24), (160, 45)] {
+        for model in [models::busy(), models::split_brain(), models::stale()] {
+            let mut view = view();
+            view.say(Tone::Warn, why);
+            let drawn = in_a_row(&picture(&model, &view, size));
+            assert!(drawn.contains(why), "{size:?}: {drawn}");
+            view.popups = vec![Popup::Help { filter: Input::default(), scroll: 0 }];
+            let drawn = in_a_row(&picture(&model, &view, size));
+            assert!(drawn.contains(why), "{size:?}: {drawn}");
+        }
+        // By the journal, or by the second line where there is none.
+        let mut model = models::busy();
+        let now = model.now.0 as f64 / 1e6;
+        models::tell(&mut model, now, Who::Outside, Tone::Bad, why, &[]);
+        let drawn = in_a_row(&picture(&model, &view(), size));
+        assert!(drawn.contains(why), "{size:?}: {drawn}");
+        let mut view = view();
+        view.focus_on(Panel::Journal);
+        let drawn = in_a_row(&picture(&model, &view, size));
+        assert!(drawn.contains(why), "{size:?}: {drawn}");
+        // The mouse finds the same entry on each of its lines.
+        view.size = size;
+        let inside = buffer(&model, &view, size);
+        let below = (0..size.1).rev().find(|y| (0..size.0).any(|x| inside[(x, *y)].symbol() == "✖"));
+        for y in below.into_iter().flat_map(|y| [y, y + 1]) {
+            view.key(&model, KeyInput::Click(size.0 / 2, y));
+            assert_eq!(view.journal, Some(model.journal.written() - 1), "{size:?} {y}");
+        }
     }
 }

@@ -65,7 +65,7 @@ fn they_are_listed_and_shown_as_lines_where_nothing_is_installed() {
     );
     let shown = replab(&house, &["replay", "07", "--headless"]);
     let text = said(&shown);
-    assert!(shown.status.success() && text.contains(" 0 did not; verdict sound"), "{text}");
+    assert!(shown.status.success() && text.contains(" 0 did not\nNo promise was broken"), "{text}");
     let first = replab(&house, &["replay"]);
     let text = said(&first);
     assert!(
@@ -115,7 +115,7 @@ fn one_is_played_with_keys_where_nothing_is_installed() {
     }
     terminal.keys("\x1b[F");
     terminal.until_text("■ replay");
-    terminal.until_text("over: ");
+    terminal.until_text("Finished: ");
     terminal.keys("q");
     assert_eq!(terminal.exit(), 0);
     terminal.assert_restored();

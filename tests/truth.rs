@@ -296,7 +296,7 @@ async fn what_lesson_07_says<R: Runtime>(mut stage: Stage<R>) {
     stage.until_so("the lesson's end", |m| m.script.as_ref().is_some_and(replab::model::script::Script::over)).await;
     let report = Report::of(stage.model());
     assert!(report.steps.iter().all(|s| s.ok), "{:#?}", report.steps);
-    let kept = report.steps.iter().find(|s| s.detail.starts_with("lost = 0: is 0"));
+    let kept = report.steps.iter().find(|s| s.detail.starts_with("lost = 0: it is 0"));
     assert!(kept.is_some(), "under FIRST 1 nothing is lost");
     let lost = agree(&mut stage, &report).await;
     assert!(lost.len() >= 100, "{} lost", lost.len());

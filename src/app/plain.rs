@@ -231,12 +231,15 @@ impl Lines {
         if model.script.is_some() {
             let e = &report.expectations;
             text.push_str(&format!(
-                "{} expectations held, {} did not; verdict {}\n",
-                e.passed, e.failed, report.verdict
+                "{} {} held, {} did not\n",
+                e.passed,
+                if e.passed == 1 { "check" } else { "checks" },
+                e.failed
             ));
         }
-        for finding in &report.findings {
-            text.push_str(&format!("  {finding}\n"));
+        match &model.verification {
+            Some(v) => text.push_str(&format!("{}\n", v.promises_in_words())),
+            None => text.push_str("The nodes were not read, so nothing is known of the promises\n"),
         }
         if let Some(why) = report.broke_off() {
             complain(&why)?;

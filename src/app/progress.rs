@@ -44,7 +44,7 @@ impl Lesson {
         let day = self.done.get(..10).unwrap_or(&self.done);
         let score = match self.questions {
             0 => String::new(),
-            questions => format!(", {} of {questions} answers right", self.right),
+            questions => format!(", {} of {questions} questions right", self.right),
         };
         let failed = match self.failed {
             0 => String::new(),

@@ -231,10 +231,21 @@ pub(super) fn mouse(view: &mut View) -> Intent {
 }
 
 pub(super) fn copy(model: &Model, view: &mut View) -> Made<Option<Intent>> {
-    let entry = model.journal.entries().rev().nth(view.journal.unwrap_or(0)).ok_or("the journal is empty")?;
+    let entry = view.journal.unwrap_or_else(|| model.journal.last_act());
+    copied(view, model, entry).map(Some).ok_or_else(|| "the journal is empty".to_owned())
+}
+
+/// The steps behind an entry into the clipboard; its sentence, where there are none.
+pub(super) fn copied(view: &mut View, model: &Model, entry: usize) -> Option<Intent> {
+    let (_, entry) = model.journal.numbered(entry)?;
     let text = if entry.steps.is_empty() { entry.text.clone() } else { entry.steps.join("\n") };
     view.say(Tone::Good, "copied");
-    Ok(Some(Intent::Copy(text)))
+    Some(Intent::Copy(text))
+}
+
+/// What was done: the chosen entry, else the last act.
+pub(super) fn steps(model: &Model, view: &View) -> Popup {
+    Popup::Steps { entry: view.journal.unwrap_or_else(|| model.journal.last_act()), scroll: 0 }
 }
 
 /// Moves by `by` in the focused panel.
@@ -242,11 +253,11 @@ pub(super) fn step(model: &Model, view: &mut View, by: isize) {
     match view.focus {
         Panel::Cluster => choose(model, view, by),
         Panel::Journal => {
-            let last = model.journal.entries().len().saturating_sub(1);
-            // Counted from the newest, so a step down is one less; below the newest it follows what comes.
-            let (now, back) = (view.journal.map_or(0, |n| n.min(last) + 1), by.unsigned_abs());
-            let next = if by < 0 { now.saturating_add(back).min(last + 1) } else { now.saturating_sub(back) };
-            view.journal = next.checked_sub(1);
+            // Below the newest it follows what comes.
+            let end = model.journal.written();
+            let now = view.journal.and_then(|n| model.journal.numbered(n)).map_or(end, |(n, _)| n);
+            let next = now.saturating_add_signed(by);
+            view.journal = model.journal.numbered(next).map(|(n, _)| n).filter(|_| next < end);
         }
         panel => {
             let line = view.scroll.entry(panel).or_default();
@@ -280,9 +291,9 @@ pub(super) fn turn(model: &Model, view: &mut View, by: isize) {
     view.focus_on(panels[next]);
 }
 
-pub(super) fn details(_: &Model, view: &mut View) {
+pub(super) fn details(model: &Model, view: &mut View) {
     if view.focus == Panel::Journal {
-        view.popups.push(Popup::Steps { back: view.journal.unwrap_or(0), scroll: 0 });
+        view.popups.push(steps(model, view));
     } else {
         view.zoom = !view.zoom;
     }

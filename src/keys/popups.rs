@@ -1,6 +1,6 @@
 //! Keys inside windows. Each handler takes the window off the stack and puts it back when it stays.
 
-use super::acts::round;
+use super::acts::{copied, round};
 use super::complete::completions;
 use super::{Intent, Key, QuitHow};
 use crate::model::admit::admit;
@@ -27,7 +27,7 @@ pub(super) fn key(view: &mut View, model: &Model, popup: Popup, key: Key) -> Vec
         Popup::Link(draft) => link(view, model, draft, key),
         Popup::Sql { node, input, scroll } => sql(view, model, node, input, scroll, key),
         Popup::Logs { node, filter, typing, up } => logs(view, model, Logs { node, filter, typing, up }, key),
-        Popup::Steps { back, scroll } => steps(view, model, back, scroll, key),
+        Popup::Steps { entry, scroll } => steps(view, model, entry, scroll, key),
         Popup::Contents { picked } => contents(view, model, picked, key),
     }
 }
@@ -333,20 +333,18 @@ fn logs(view: &mut View, model: &Model, mut logs: Logs, key: Key) -> Vec<Intent>
     stay(view, logs.into())
 }
 
-fn steps(view: &mut View, model: &Model, back: usize, scroll: usize, key: Key) -> Vec<Intent> {
-    let last = model.journal.entries().len().saturating_sub(1);
+fn steps(view: &mut View, model: &Model, entry: usize, scroll: usize, key: Key) -> Vec<Intent> {
+    let nearest = |n: usize| model.journal.numbered(n).map_or(0, |(n, _)| n);
+    let now = nearest(entry);
     match key {
         Key::Char('y') => {
-            let entry = model.journal.entries().rev().nth(back);
-            let text = entry.map(|e| if e.steps.is_empty() { e.text.clone() } else { e.steps.join("\n") });
-            view.popups.push(Popup::Steps { back, scroll });
-            view.say(Tone::Good, "copied");
-            text.map(Intent::Copy).into_iter().collect()
+            view.popups.push(Popup::Steps { entry: now, scroll });
+            copied(view, model, now).into_iter().collect()
         }
-        Key::Left => stay(view, Popup::Steps { back: (back + 1).min(last), scroll: 0 }),
-        Key::Right => stay(view, Popup::Steps { back: back.saturating_sub(1), scroll: 0 }),
+        Key::Left => stay(view, Popup::Steps { entry: nearest(now.saturating_sub(1)), scroll: 0 }),
+        Key::Right => stay(view, Popup::Steps { entry: nearest(now + 1), scroll: 0 }),
         Key::Enter | Key::Char('q' | 'J') => Vec::new(),
-        _ => stay(view, Popup::Steps { back, scroll: scrolled(scroll, key) }),
+        _ => stay(view, Popup::Steps { entry: now, scroll: scrolled(scroll, key) }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::acts::{
     add, auto, back, cancel, copy, cut, details, follow, freeze, heal_all, hint, leave, logs, mouse, name, next_level,
-    next_rule, next_step, on_off, page, replay, reread, sql, step, turn, why_no_next,
+    next_rule, next_step, on_off, page, replay, reread, sql, step, steps, turn, why_no_next,
 };
 use super::{Intent, Key};
 use crate::model::admit::admit;
@@ -306,9 +306,16 @@ pub const TABLE: &[Row] = &[
         Group::Look,
         0,
         "the exact SQL, file lines and engine calls behind the last act",
-        Open(|_, v| Ok(Popup::Steps { back: v.journal.unwrap_or(0), scroll: 0 })),
+        Open(|m, v| Ok(steps(m, v))),
     ),
-    row(&[C('y')], "copy", Group::Look, 0, "copy the steps behind the chosen or last journal entry", Send(copy)),
+    row(
+        &[C('y')],
+        "copy",
+        Group::Look,
+        0,
+        "copy the steps behind the chosen journal entry, or behind the last act",
+        Send(copy),
+    ),
     row(
         &[C('m')],
         "mouse",

@@ -85,7 +85,9 @@ impl Race<'_> {
             return Some(format!("{} is ahead of {chosen}", ahead.node));
         }
         let (have, need) = (self.listed_answers(), self.needed());
-        (have < need).then(|| format!("only {have} of the {need} listed standbys that must be asked answer"))
+        (have < need).then(|| {
+            format!("only {have} of the {need} required {} answered", if need == 1 { "standby" } else { "standbys" })
+        })
     }
 
     /// The most advanced; of equals one that the rule lists, then the first shown.
@@ -170,7 +172,7 @@ mod tests {
             ("first 1 (s1)", &[(1, 5)], false, "s1"),
             ("first 1 (s1)", &[(1, 5), (2, 9)], false, "s2"),
             ("first 1 (s1)", &[(2, 9)], false, "0 of 1, waits for s1"),
-            ("first 1 (s1)", &[(2, 9)], true, "s2, but only 0 of the 1 listed standbys that must be asked answer"),
+            ("first 1 (s1)", &[(2, 9)], true, "s2, but only 0 of the 1 required standby answered"),
             ("any 1 (s1, s2)", &[(2, 9)], false, "1 of 2, waits for s1"),
             ("any 2 (s1, s2, s3)", &[(2, 9), (3, 4)], false, "s2"),
             ("any 2 (s1, s2, s3)", &[(3, 4)], false, "1 of 2, waits for s1 s2"),

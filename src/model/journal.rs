@@ -90,6 +90,20 @@ impl Journal {
         self.gone + self.entries.len()
     }
 
+    /// The entry number `n`; the nearest one where that isn't kept. None while nothing has happened.
+    pub fn numbered(&self, n: usize) -> Option<(usize, &Entry)> {
+        let last = self.written().checked_sub(1)?;
+        let n = n.clamp(self.gone, last);
+        self.entries.get(n - self.gone).map(|entry| (n, entry))
+    }
+
+    /// The number of the last act: the newest entry with SQL, file lines or engine calls behind it, whatever was told since.
+    /// Where there is none, the newest entry.
+    pub fn last_act(&self) -> usize {
+        let act = self.entries.iter().rposition(|entry| !entry.steps.is_empty());
+        act.map_or(self.written().saturating_sub(1), |i| self.gone + i)
+    }
+
     /// The entries from number `n` on (those that are still kept).
     pub fn since(&self, n: usize) -> impl Iterator<Item = &Entry> {
         self.entries.iter().skip(n.saturating_sub(self.gone))

@@ -109,6 +109,9 @@ pub struct Ledger {
     /// Acks that a rule promised to keep, or may have, until an election that this promise doesn't cover; by why it doesn't.
     #[serde(default)]
     pub ended: BTreeMap<String, Ids>,
+    /// A primary was seen to have a synchronous rule since the books were begun: not every ack is of an asynchronous commit.
+    #[serde(default)]
+    pub ruled: bool,
     counts: Counts,
 }
 

@@ -22,7 +22,7 @@ impl Verification {
     /// Each part with its weight.
     pub fn parts(&self) -> Vec<(Weight, String)> {
         let Some(primary) = self.primary.as_ref().filter(|_| self.judged) else {
-            return vec![(Weight::Aside, "what is lost can't be said".to_owned())];
+            return vec![(Weight::Aside, "what is lost is not known".to_owned())];
         };
         let mut parts: Vec<(Weight, String)> =
             self.whoever_wins().map(|text| (Weight::Held, text)).into_iter().collect();
@@ -35,14 +35,24 @@ impl Verification {
         }
         if stranded > 0 {
             let (many, on) = (if rest > 0 { stranded.to_string() } else { writes(stranded) }, names(self.held.keys()));
-            parts.push((Weight::Held, format!("{many} stranded: not on {primary}, still on {on}")));
+            let are = if stranded == 1 { "is" } else { "are" };
+            parts.push((Weight::Held, format!("{many} {are} stranded: on {on}, not on {primary}")));
         }
         if self.lost_warned > 0 {
-            parts.push((Weight::Aside, format!("{} of them were acknowledged with a warning", self.lost_warned)));
+            parts.push((
+                Weight::Aside,
+                format!(
+                    "{} of them {} acknowledged with a warning",
+                    self.lost_warned,
+                    if self.lost_warned == 1 { "was" } else { "were" }
+                ),
+            ));
         }
         if self.unknown_present + self.unknown_absent > 0 {
             let (all, there) = (self.unknown_present + self.unknown_absent, self.unknown_present);
-            parts.push((Weight::Aside, format!("{all} unknown, of which {there} are there")));
+            let (have, are) =
+                (if all == 1 { "write has" } else { "writes have" }, if there == 1 { "is" } else { "are" });
+            parts.push((Weight::Aside, format!("{all} {have} an unknown outcome, {there} of them {are} there")));
         }
         if self.pending > 0 {
             parts.push((Weight::Aside, format!("{} still under way and not judged", self.pending)));
@@ -54,7 +64,7 @@ impl Verification {
     fn missing(&self, primary: &NodeName, n: u64) -> (Weight, String) {
         let are = if n == 1 { "is" } else { "are" };
         if self.gone().is_some() {
-            (Weight::Gone, format!("{} lost: no node has them", writes(n)))
+            (Weight::Gone, format!("{} {are} lost", writes(n)))
         } else if self.unread.is_empty() {
             (Weight::Held, format!("{} {are} not on {primary}, nor on any other node", writes(n)))
         } else {
@@ -75,19 +85,48 @@ impl Verification {
     /// Why lost writes break no promise; None where none is lost, or the verdict is another.
     pub fn excuse(&self) -> Option<String> {
         let excused = self.verdict == Verdict::Sound && self.lost > 0;
-        excused.then(|| self.uncovered().unwrap_or_else(|| "the rule allowed it".to_owned()))
+        let unruled = || match (self.lost == self.lost_warned, self.asynchronous) {
+            (true, _) => "an acknowledgement with a warning promises nothing",
+            (false, true) => "asynchronous commits promise nothing",
+            (false, false) => "no rule promised to keep them",
+        };
+        excused.then(|| self.uncovered("none").unwrap_or_else(|| unruled().to_owned()))
+    }
+
+    /// What became of the promises that were made: a statement, and the reason for it.
+    pub fn promises(&self) -> (&'static str, Option<String>) {
+        match &self.verdict {
+            Verdict::Sound => ("No promise was broken", self.excuse()),
+            Verdict::Unknown(why) => ("Not known whether a promise was broken", Some(why.clone())),
+            Verdict::Broken(why) if self.lost_promised > 0 => ("A promise was broken", Some(why.join("; "))),
+            Verdict::Broken(why) => ("The books and the servers disagree", Some(why.join("; "))),
+        }
+    }
+
+    /// The same as a sentence, without its full stop.
+    pub fn promises_in_words(&self) -> String {
+        match self.promises() {
+            (text, None) => text.to_owned(),
+            (text, Some(why)) => format!("{text}: {why}"),
+        }
+    }
+
+    /// Every promise was kept, and no acknowledged write is known to be missing, wherever the primary is or comes to be.
+    pub fn is_well(&self) -> bool {
+        let missing = |(weight, _): (Weight, String)| matches!(weight, Weight::Held | Weight::Gone);
+        self.verdict == Verdict::Sound && !self.parts().into_iter().any(missing)
     }
 
     /// The same where a promise had been made, and an election ended it: nobody may take that for the rule's fault.
-    fn uncovered(&self) -> Option<String> {
+    fn uncovered(&self, none: &str) -> Option<String> {
         let why = self.uncovered.join("; ");
-        (!why.is_empty()).then(|| format!("no promise covered that election ({why})"))
+        (!why.is_empty()).then(|| format!("{none} covered that election ({why})"))
     }
 
     /// The sentences that explain the verdict.
     pub fn findings(&self) -> Vec<String> {
         match self.verdict {
-            Verdict::Sound => self.uncovered().into_iter().collect(),
+            Verdict::Sound => self.uncovered("no promise").into_iter().collect(),
             _ => self.verdict.findings(),
         }
     }

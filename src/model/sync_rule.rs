@@ -180,14 +180,14 @@ pub fn words(rule: &SyncRule, level: &str, everybody: &[&str], standing: impl Fn
         return format!("synchronous_commit = {level}: a commit returns {before}; it waits for no standby.{tail}");
     }
     if !rule.is_on() {
-        return "A commit returns when the primary has flushed it. Standbys follow later; what they lack when the \
-                primary dies is lost."
+        return "A commit returns when the primary has flushed it. Standbys follow later. If the primary dies, what they \
+                lack is lost."
             .to_owned();
     }
-    let (verb, done) = match level {
-        "remote_write" => ("write", "written"),
-        "remote_apply" => ("replay", "replayed"),
-        _ => ("flush", "flushed"),
+    let done = match level {
+        "remote_write" => "written",
+        "remote_apply" => "replayed",
+        _ => "flushed",
     };
     let strangers: Vec<&str> =
         rule.names().iter().map(String::as_str).filter(|n| *n != "*" && standing(n).is_none()).collect();
@@ -195,8 +195,8 @@ pub fn words(rule: &SyncRule, level: &str, everybody: &[&str], standing: impl Fn
     let all = matched(rule.names(), everybody, &standing);
     let mut text = match rule {
         SyncRule::Any(k, _) => any_words(*k, &all, done, star, &standing),
-        SyncRule::First(k, _) if star => first_of_anybody(*k, &all, verb, &standing),
-        SyncRule::First(k, _) => first_words(*k, &all, verb, &standing),
+        SyncRule::First(k, _) if star => first_of_anybody(*k, &all, done, &standing),
+        SyncRule::First(k, _) => first_words(*k, &all, done, &standing),
         SyncRule::Off => String::new(),
     };
     for name in all.iter().filter(|n| standing(n) == Some(Standing::Behind)) {
@@ -225,10 +225,22 @@ fn nobody(k: u32, here: usize, listed: Option<usize>) -> String {
             format!("The rule asks for {k} {standbys} but lists {lists}: no commit can ever return.")
         }
         None => {
-            let stream = if here == 1 { "streams" } else { "stream" };
-            format!("Only {here} of the {k} needed standbys {stream}: commits wait.")
+            format!("{}: commits wait.", only(here, k, "stream"))
         }
     }
+}
+
+/// How many of those that must do something do it; `verb` as many would.
+fn only(here: usize, k: u32, verb: &str) -> String {
+    match here {
+        0 => format!("No required standby {verb}s"),
+        1 => format!("Only 1 of the {k} required standbys {verb}s"),
+        _ => format!("Only {here} of the {k} required standbys {verb}"),
+    }
+}
+
+fn have(k: u32) -> &'static str {
+    if k == 1 { "has" } else { "have" }
 }
 
 /// What holds commits up, or may, of those that count; `wait` says whether it does.
@@ -238,7 +250,7 @@ fn held_up(counting: &[(&str, Standing)], wait: &str) -> String {
         Some((name, _)) => {
             format!(" {name} is silent but still counts as connected{wait} until the primary gives up on it.")
         }
-        None => " A frozen one still blocks.".to_owned(),
+        None => " A frozen standby still blocks commits.".to_owned(),
     }
 }
 
@@ -251,28 +263,33 @@ fn matched(names: &[String], everybody: &[&str], standing: Stand<'_>) -> Vec<Str
 }
 
 /// With `*` in the list several standbys may have one priority: which of them counts is PostgreSQL's choice (the manual promises none).
-fn first_of_anybody(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
+fn first_of_anybody(k: u32, names: &[String], done: &str, standing: Stand<'_>) -> String {
     let here = connected(names, standing);
-    let lead = format!("The first {k} of whatever connects must {verb} a commit (* matches anything).");
+    let who = if k == 1 {
+        "the first standby that connects".to_owned()
+    } else {
+        format!("the first {k} standbys that connect")
+    };
+    let lead = format!("A commit returns only after {who} {} {done} it (* matches any name).", have(k));
     if here.len() < k as usize {
         return format!("{lead} {}", nobody(k, here.len(), None));
     }
     let list = here.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
     let wait = if here.len() == k as usize { ", so commits wait" } else { ": if it is one that counts, commits wait" };
-    format!("{lead} Now that is of {list}.{}", held_up(&here, wait))
+    format!("{lead} PostgreSQL chooses from {list}.{}", held_up(&here, wait))
 }
 
-fn first_words(k: u32, names: &[String], verb: &str, standing: Stand<'_>) -> String {
+fn first_words(k: u32, names: &[String], done: &str, standing: Stand<'_>) -> String {
     let here = connected(names, standing);
     if here.len() < k as usize {
         return nobody(k, here.len(), Some(names.len()));
     }
     let (sync, spare) = here.split_at(k as usize);
     let list = |part: &[(&str, Standing)]| part.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(" and ");
-    let mut text = format!("{} must {verb} a commit before it returns", list(sync));
+    let mut text = format!("A commit returns only after {} {} {done} it.", list(sync), have(k));
     match spare.first() {
-        Some((next, _)) => text.push_str(&format!("; {next} takes over if {} disconnects.", one_of(sync))),
-        None => text.push_str(&format!("; nobody takes over if {} disconnects: commits would wait.", one_of(sync))),
+        Some((next, _)) => text.push_str(&format!(" If {} disconnects, {next} takes over.", one_of(sync))),
+        None => text.push_str(&format!(" If {} disconnects, commits wait.", one_of(sync))),
     }
     text.push_str(&held_up(sync, ", so commits wait"));
     text
@@ -284,20 +301,23 @@ fn one_of(sync: &[(&str, Standing)]) -> String {
 
 fn any_words(k: u32, names: &[String], done: &str, star: bool, standing: Stand<'_>) -> String {
     let well = names.iter().filter(|n| standing(n) == Some(Standing::Well)).count();
-    let list = if star { format!("whatever connects ({})", names.join(", ")) } else { names.join(", ") };
-    let mut text =
-        format!("A commit returns when any {k} of {list} {} {done} it.", if k == 1 { "has" } else { "have" });
+    let who = match names {
+        _ if star && k == 1 => format!("any standby that connects ({})", names.join(", ")),
+        _ if star => format!("any {k} standbys that connect ({})", names.join(", ")),
+        all if all.len() == k as usize => all.join(" and "),
+        _ => format!("any {k} of {}", names.join(", ")),
+    };
+    let mut text = format!("A commit returns when {who} {} {done} it.", have(k));
     if (k as usize) > names.len() {
         text = nobody(k, well, Some(names.len()).filter(|_| !star));
     } else if well < k as usize {
-        text.push_str(&format!(" Only {well} of them can now: commits wait."));
+        text.push_str(&format!(" {} now: commits wait.", only(well, k, "answer")));
     } else {
-        let spare = match well - k as usize {
-            0 => "None of them".to_owned(),
-            1 => "One of them".to_owned(),
-            n => format!("{n} of them"),
-        };
-        text.push_str(&format!(" {spare} may fail or freeze before commits wait."));
+        let more = if well < names.len() { " more" } else { "" };
+        text.push_str(&match well - k as usize {
+            0 => format!(" If one{more} standby fails, commits wait."),
+            spare => format!(" If {}{more} standbys fail, commits wait.", spare + 1),
+        });
     }
     text
 }
@@ -356,30 +376,31 @@ mod tests {
         has(say("off", "on", Well, Well), "primary has flushed");
         has(
             say("first 1 (s1, s2)", "on", Well, Well),
-            "s1 must flush a commit before it returns; s2 takes over if s1 disconnects. A frozen one still blocks.",
+            "A commit returns only after s1 has flushed it. If s1 disconnects, s2 takes over. A frozen standby still blocks commits.",
         );
-        has(say("first 1 (s1, s2)", "remote_apply", Away, Well), "s2 must replay a commit");
+        has(say("first 1 (s1, s2)", "remote_apply", Away, Well), "only after s2 has replayed it");
         has(say("first 1 (s1, s2)", "on", Silent, Well), "s1 is silent but still counts as connected");
         has(say("first 1 (s1, s2)", "remote_apply", Paused, Well), "Replay on s1 is paused, so commits wait.");
-        has(say("first 1 (s1)", "on", Away, Well), "Only 0 of the 1 needed standbys stream");
-        has(say("first 1 (s1, s2)", "on", Behind, Well), "s2 must flush a commit");
+        has(say("first 1 (s1)", "on", Away, Well), "No required standby streams: commits wait.");
+        has(say("first 1 (s1, s2)", "on", Behind, Well), "only after s2 has flushed it");
         has(say("first 1 (s1, s2)", "on", Behind, Well), "s1 is still catching up and doesn't count until it streams.");
-        has(say("any 2 (s1, s2)", "on", Behind, Well), "Only 1 of them can now: commits wait. s1 is still catching up");
+        has(
+            say("any 2 (s1, s2)", "on", Behind, Well),
+            "Only 1 of the 2 required standbys answers now: commits wait. s1 is still catching up",
+        );
         has(say("first 2 (s1)", "on", Well, Well), "no commit can ever return");
         has(
             say("any 1 (s1, s2)", "remote_write", Silent, Well),
-            "any 1 of s1, s2 has written it. None of them may fail",
+            "any 1 of s1, s2 has written it. If one more standby fails, commits wait.",
         );
-        has(say("any 2 (s1, s2)", "on", Silent, Well), "Only 1 of them can now: commits wait.");
-        let anybody = "The first 1 of whatever connects must flush a commit (* matches anything).";
+        has(say("any 2 (s1, s2)", "on", Silent, Well), "Only 1 of the 2 required standbys answers now: commits wait.");
+        let anybody =
+            "A commit returns only after the first standby that connects has flushed it (* matches any name).";
         has(
             say("first 1 (*)", "on", Well, Well),
-            &format!("{anybody} Now that is of s1, s2. A frozen one still blocks."),
+            &format!("{anybody} PostgreSQL chooses from s1, s2. A frozen standby still blocks commits."),
         );
-        has(
-            say("first 1 (*)", "on", Away, Away),
-            &format!("{anybody} Only 0 of the 1 needed standbys stream: commits wait."),
-        );
+        has(say("first 1 (*)", "on", Away, Away), &format!("{anybody} No required standby streams: commits wait."));
         has(
             say("first 1 (*)", "on", Well, Silent),
             "s2 is silent but still counts as connected: if it is one that counts, commits",
@@ -387,10 +408,10 @@ mod tests {
         has(say("first 2 (s1, *)", "on", Well, Silent), "s2 is silent but still counts as connected, so commits wait");
         has(
             say("any 1 (*)", "on", Away, Well),
-            "any 1 of whatever connects (s1, s2) has flushed it. None of them may fail",
+            "any standby that connects (s1, s2) has flushed it. If one more standby fails, commits wait.",
         );
-        has(say("any 2 (*)", "on", Silent, Well), "Only 1 of them can now: commits wait.");
-        has(say("any 3 (*)", "on", Well, Well), "Only 2 of the 3 needed standbys stream: commits wait.");
+        has(say("any 2 (*)", "on", Silent, Well), "Only 1 of the 2 required standbys answers now: commits wait.");
+        has(say("any 3 (*)", "on", Well, Well), "Only 2 of the 3 required standbys stream: commits wait.");
         has(say("first 1 (standby1)", "on", Well, Well), "No standby is called standby1");
         has(say("first 1 (s1)", "local", Well, Well), "waits for no standby. The rule doesn't matter");
     }

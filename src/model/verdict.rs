@@ -123,6 +123,12 @@ pub struct Verification {
     /// Why elections didn't cover what had been promised of lost writes; empty where nothing was ever promised of them.
     #[serde(default)]
     pub uncovered: Vec<String>,
+    /// Lost writes that a promise in force covered.
+    #[serde(default)]
+    pub lost_promised: u64,
+    /// No synchronous rule was ever seen in force: every commit was asynchronous.
+    #[serde(default)]
+    pub asynchronous: bool,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -248,6 +254,8 @@ fn weigh(case: &Case<'_>, present: &Ids, acked: &Ids, result: &mut Verification)
     result.judged = true;
     let ended = case.now.ended.iter().filter(|(_, ids)| count(&and(&lost, ids)) > 0);
     result.uncovered = ended.map(|(why, _)| why.clone()).collect();
+    result.lost_promised = count(&and(&lost, &case.now.promised));
+    result.asynchronous = !case.now.ruled;
     result.verdict = verdict(case, present, &lost);
     result.lost_ids = lost;
 }
@@ -355,7 +363,7 @@ mod tests {
     fn a_loss_that_nothing_promised_is_sound() {
         let v = verdict_of(&books((1, 10), false), &[("s1", rows(1, 7)), ("p", rows(1, 9))]);
         assert_eq!((v.lost, v.stranded, v.verdict.clone()), (3, 2, Verdict::Sound));
-        assert_eq!(v.in_words(), "1 acknowledged write lost: no node has them; 2 stranded: not on s1, still on p");
+        assert_eq!(v.in_words(), "1 acknowledged write is lost; 2 are stranded: on p, not on s1");
     }
 
     #[test]
@@ -377,14 +385,14 @@ mod tests {
         assert_eq!((v.in_words().as_str(), v.parts()[0].0), (words, Weight::Held));
         let dead = NodeReading::Unreadable("connection refused".into());
         let v = verdict_of(&books((1, 10), false), &[("s1", dead)]);
-        assert_eq!(v.in_words(), "what is lost can't be said", "the primary was not read");
+        assert_eq!(v.in_words(), "what is lost is not known", "the primary was not read");
     }
 
     #[test]
     fn nothing_is_lost_for_sure_while_writes_are_under_way() {
         let mut ledger = books((1, 10), false);
         let said = |ledger: &Ledger| verdict_of(ledger, &[("s1", rows(1, 9)), ("p", rows(1, 9))]).parts();
-        assert_eq!(said(&ledger), [(Weight::Gone, "1 acknowledged write lost: no node has them".to_owned())]);
+        assert_eq!(said(&ledger), [(Weight::Gone, "1 acknowledged write is lost".to_owned())]);
         ledger.tried(&[IdRange { client: 2, first: 1, last: 1 }]);
         let words = "1 acknowledged write is not on s1, nor on any other node";
         assert_eq!(said(&ledger)[0], (Weight::Held, words.to_owned()));
@@ -398,8 +406,7 @@ mod tests {
         ledger.wrote(&[(range, Ack::Unknown)]);
         let v = verdict_of(&ledger, &[("s1", rows(1, 8))]);
         assert_eq!((v.lost, v.unknown_present, v.unknown_absent, v.pending), (0, 2, 2, 1));
-        let words =
-            "every acknowledged write is on s1; 4 unknown, of which 2 are there; 1 still under way and not judged";
+        let words = "every acknowledged write is on s1; 4 writes have an unknown outcome, 2 of them are there; 1 still under way and not judged";
         assert_eq!(v.in_words(), words);
     }
 

@@ -11,9 +11,9 @@ pub(super) fn words(countdown: &Countdown, long: bool) -> String {
             let (left, limit) = (figures::lasted(ms), figures::setting(*timeout_ms));
             format!("{by} gives up on {on} in {left} ({setting} {limit})")
         }
-        (Some(ms), false) => format!("{by} drops {on} in {}", figures::lasted(ms)),
+        (Some(ms), false) => format!("{by} gives up on {on} in {}", figures::lasted(ms)),
         (None, true) => format!("{by} never gives up on {on} ({setting} is 0)"),
-        (None, false) => format!("{by} never drops {on}"),
+        (None, false) => format!("{by} never gives up on {on}"),
     }
 }
 

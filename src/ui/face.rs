@@ -54,10 +54,10 @@ pub(super) fn sign(harm: Harm) -> &'static str {
 pub(super) fn fault(fault: &Fault) -> String {
     match fault {
         Fault::Link(fault) => format!("{} {fault}", sign(fault.harm)),
-        Fault::Isolated(end) => format!("╳ {end} isolated"),
-        Fault::Frozen(n) => format!("❄ {n} frozen"),
-        Fault::Down(n) => format!("✖ {n} down"),
+        Fault::Isolated(end) => format!("╳ {end} is isolated"),
+        Fault::Frozen(n) => format!("❄ {n} is frozen"),
+        Fault::Down(n) => format!("✖ {n} is down"),
         Fault::Rival(n) => format!("◆ {n} is a primary too"),
-        Fault::ReplayPaused(n) => format!("▲ {n} replay paused"),
+        Fault::ReplayPaused(n) => format!("▲ replay on {n} is paused"),
     }
 }

@@ -6,12 +6,17 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::view::View;
+use super::layout::Screen;
+use super::view::{Panel, View};
 use super::widgets::{self, badge, sign, spinner, tone};
 use super::{face, figures, prose};
 use crate::model::detector::Cause;
+use crate::model::journal::Tone;
 use crate::model::links::{Harm, LinkFault};
 use crate::model::{Fault, Model, Node, Stage};
+
+/// A refusal that the journal tells is shown whole for so many milliseconds where the journal isn't on the screen.
+const WHOLE_MS: u64 = 10_000;
 
 /// Draws the first line.
 pub(super) fn first(buf: &mut Buffer, area: Rect, model: &Model, view: &View) {
@@ -73,9 +78,10 @@ fn rule(model: &Model, view: &View) -> (String, Style) {
     }
 }
 
-/// Draws the second line; `telling` when the journal isn't on the screen, so that its last sentence stands here.
-pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, telling: bool) {
+/// Draws the second line.
+pub(super) fn second(buf: &mut Buffer, screen: &Screen, model: &Model, view: &View) {
     let theme = &view.theme;
+    let area = screen.status;
     if let Some((since, why)) = &model.engine_down {
         // Not all of it need be: where the nodes go on, SQL still tells what they do.
         let text = format!(
@@ -88,6 +94,61 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
         widgets::lines(buf, area, [Line::styled(text, theme.badge_bad)]);
         return;
     }
+    let mut spans = state(model, view, usize::from(area.width));
+    let room = usize::from(area.width).saturating_sub(spans.iter().map(Span::width).sum());
+    if let Some(said) = said(screen, model, view).filter(|said| said.width() <= room || !said.whole) {
+        spans.push(Span::styled(prose::clip(&said.text, room), tone(theme, said.tone)));
+    }
+    widgets::lines(buf, area, [Line::from(spans)]);
+}
+
+/// What the lab has to say beside its state.
+struct Said {
+    text: String,
+    tone: Tone,
+    /// It isn't to be cut short.
+    whole: bool,
+}
+
+impl Said {
+    fn width(&self) -> usize {
+        prose::width(&self.text)
+    }
+}
+
+/// The answer to the last key; else, where the journal isn't on the screen, its last sentence.
+fn said(screen: &Screen, model: &Model, view: &View) -> Option<Said> {
+    if let Some(toast) = &view.toast {
+        let text = format!("{} {}", sign(toast.tone), toast.text).trim_start().to_owned();
+        return Some(Said { text, tone: toast.tone, whole: true });
+    }
+    let last = model.journal.entries().next_back()?;
+    let whole = last.tone == Tone::Bad && model.now.ms_since(last.at) < WHOLE_MS;
+    let journal = screen.places.iter().find(|place| place.panel == Panel::Journal);
+    if journal.is_some_and(|place| !whole || super::journal::has_room(place.area, last)) {
+        return None;
+    }
+    Some(Said { text: last.text.clone(), tone: last.tone, whole })
+}
+
+/// An answer or a refusal that the second line has no room for: all of it, over what is below.
+pub(super) fn whole(buf: &mut Buffer, screen: &Screen, model: &Model, view: &View) {
+    let Some(said) = said(screen, model, view).filter(|said| said.whole && model.stage == Stage::Live) else { return };
+    let width = usize::from(screen.status.width);
+    let used: usize = state(model, view, width).iter().map(Span::width).sum();
+    if model.engine_down.is_none() && said.width() <= width.saturating_sub(used) {
+        return;
+    }
+    let style = tone(&view.theme, said.tone);
+    let lines = prose::wrap_spans(&[Span::styled(format!(" {}", said.text), style)], width.saturating_sub(1), 1);
+    let area = Rect { height: (lines.len() as u16).min(screen.body.height), ..screen.body };
+    widgets::blank(buf, area, &view.theme);
+    widgets::lines(buf, area, lines);
+}
+
+/// The disk, faults, and work under way.
+fn state(model: &Model, view: &View, width: usize) -> Vec<Span<'static>> {
+    let theme = &view.theme;
     let mut spans = vec![Span::raw(" ")];
     if let Some(free) = model.disk_free.filter(|_| model.disk_low) {
         let (free, floor) = (figures::bytes(free), figures::bytes(model.disk_floor));
@@ -95,12 +156,9 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
         spans.extend([badge(&text, theme.badge_bad), Span::raw(" ")]);
     }
     if let Some(text) = split_brain(model).or_else(|| election(model)) {
-        spans.extend([
-            badge(&prose::clip(&text, usize::from(area.width).saturating_sub(4)), theme.badge_bad),
-            Span::raw(" "),
-        ]);
+        spans.extend([badge(&prose::clip(&text, width.saturating_sub(4)), theme.badge_bad), Span::raw(" ")]);
     }
-    spans.extend(faults(model, view, usize::from(area.width) * 6 / 10));
+    spans.extend(faults(model, view, width * 6 / 10));
     if model.stage == Stage::Live {
         // Without it PostgreSQL's own delays show: what is on the screen must say so.
         let (word, style) = if model.heartbeat { ("heartbeat  ", theme.dim) } else { ("heartbeat off  ", theme.warn) };
@@ -110,22 +168,14 @@ pub(super) fn second(buf: &mut Buffer, area: Rect, model: &Model, view: &View, t
         }
     }
     // Where room is short, what the lab has to say goes before what it does.
-    let ops = if view.toast.is_some() && area.width < 120 { 0 } else { 2 };
+    let ops = if view.toast.is_some() && width < 120 { 0 } else { 2 };
     for op in model.ops.values().take(ops) {
         let what = op.command.as_ref().map_or_else(|| "starting".to_owned(), ToString::to_string);
         let text = format!("{} {what} {}", spinner(model.now), figures::lasted(model.now.ms_since(op.since)));
-        let most = if area.width < 120 { 24 } else { 40 };
+        let most = if width < 120 { 24 } else { 40 };
         spans.extend([Span::styled(prose::clip(&text, most), theme.info), Span::raw("  ")]);
     }
-    let used: usize = spans.iter().map(Span::width).sum();
-    let room = usize::from(area.width).saturating_sub(used);
-    if let Some(toast) = &view.toast {
-        let text = format!("{} {}", sign(toast.tone), toast.text);
-        spans.push(Span::styled(prose::clip(text.trim_start(), room), tone(theme, toast.tone)));
-    } else if let Some(entry) = model.journal.entries().next_back().filter(|_| telling) {
-        spans.push(Span::styled(prose::clip(&entry.text, room), tone(theme, entry.tone)));
-    }
-    widgets::lines(buf, area, [Line::from(spans)]);
+    spans
 }
 
 /// Two primaries are a state of their own: who they are, and where the writer is.
@@ -165,8 +215,11 @@ fn faults(model: &Model, view: &View, room: usize) -> Vec<Span<'static>> {
             Fault::Link(_) | Fault::Isolated(_) | Fault::Down(_) | Fault::Rival(_) => view.theme.badge_bad,
         };
         let noticed = model.noticed_in(fault).filter(|_| room >= 60);
-        let noticed = noticed.map_or_else(String::new, |ms| format!(", noticed in {}", figures::lasted(ms)));
-        let span = badge(&format!("{}{noticed}", face::fault(fault)), style);
+        let text = match (noticed, face::fault(fault)) {
+            (Some(ms), text) => format!("{text}; PostgreSQL notices in {}", figures::lasted(ms)),
+            (None, text) => text,
+        };
+        let span = badge(&text, style);
         used += span.width() + 1;
         if used > room && i > 0 {
             spans.push(Span::styled(format!("and {} more  ", faults.len() - i), view.theme.warn));

@@ -13,7 +13,7 @@ pub(crate) struct Hit {
     pub panel: Panel,
     /// The node, in the cluster.
     pub node: Option<NodeName>,
-    /// The journal entry, counted from the newest.
+    /// The number of the journal entry.
     pub entry: Option<usize>,
 }
 
@@ -45,12 +45,11 @@ fn tab_at(place: &Place, x: u16) -> Panel {
     place.panel
 }
 
-/// The newest entry is at the bottom, or follows the older ones where there are few.
+/// The journal entry on this line, inside the frame.
 fn entry_at(area: Rect, model: &Model, view: &View, y: u16) -> Option<usize> {
-    let rows = usize::from(area.height.saturating_sub(2));
-    let count = model.journal.entries().len();
-    let skipped = view.journal.map_or(0, |j| (j + 1).saturating_sub(rows));
+    let inner = Rect { width: area.width.saturating_sub(2), height: area.height.saturating_sub(2), ..area };
     let row = usize::from(y.checked_sub(area.y + 1)?);
-    let shown = count.saturating_sub(skipped).min(rows);
-    (row < shown).then(|| skipped + shown - 1 - row)
+    let shown = super::journal::shown(inner, model, view);
+    let mut lines = shown.into_iter().flat_map(|(n, _, text)| std::iter::repeat_n(n, text.len()));
+    lines.nth(row)
 }

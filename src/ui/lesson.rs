@@ -153,7 +153,7 @@ fn in_markdown(script: &Script, at: usize, kind: &StepKind) -> String {
             let right = choice(question.answer);
             let verdict = match script.answers.get(of) {
                 Some(n) if *n == question.answer => format!("✔ You said so: **{right}**"),
-                Some(n) => format!("✖ You said: {}. It is: **{right}**", choice(*n)),
+                Some(n) => format!("✖ Not quite. You said: {}. The answer is: **{right}**", choice(*n)),
                 None => format!("**{right}**"),
             };
             format!("{}\n\n{verdict}\n\n{}", question.text, question.why)
@@ -194,13 +194,15 @@ fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'sta
         let (sign, style) = if bad == 0 { ("✔", theme.badge_good) } else { ("✖", theme.badge_bad) };
         let score = match script.score() {
             (_, 0) => String::new(),
-            (right, asked) => format!(", {right} of {asked} answers right"),
+            (right, asked) => format!(", {right} of {asked} questions right"),
         };
         let all = good + bad;
         let (text, next) = match width {
-            ..60 => (format!("{sign} over: {good}/{all}{score}"), ""),
-            60..100 => (format!("{sign} over: {good} of {all} as expected{score}"), " X leaves"),
-            _ => (format!("{sign} over: {good} of {all} as expected{score}"), " X leaves the lesson, the lab stays"),
+            ..60 => (format!("{sign} Finished: {good} of {all} checks held"), ""),
+            60..100 => (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves"),
+            _ => {
+                (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves the lesson, the lab stays")
+            }
         };
         return Line::from(vec![widgets::badge(&text, style), Span::styled(next, theme.key)]);
     }

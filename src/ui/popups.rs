@@ -32,7 +32,7 @@ pub(super) fn render(buf: &mut Buffer, popup: &Popup, model: &Model, view: &View
         Popup::Link(draft) => link::render(buf, draft, model, view),
         Popup::Sql { node, input, scroll } => sql::render(buf, node, input, *scroll, model, view),
         Popup::Logs { node, filter, typing, up } => logs::render(buf, node, filter, *typing, *up, model, view),
-        Popup::Steps { back, scroll } => steps(buf, *back, *scroll, model, view),
+        Popup::Steps { entry, scroll } => steps(buf, *entry, *scroll, model, view),
         Popup::Contents { picked } => contents::render(buf, *picked, model, view),
     }
 }
@@ -53,7 +53,7 @@ fn confirm(buf: &mut Buffer, question: &Question, choice: usize, model: &Model, 
     let (title, text) = match question {
         Question::Run(command) => (format!("{command}?"), consequence(command, model)),
         Question::Quit if model.stage != Stage::Live => ("Quit?".to_owned(), "The lab is not up. What was made of it so far is removed.".to_owned()),
-        Question::Quit => ("Quit?".to_owned(), "What becomes of the lab? Kept servers go on running without replab: links become direct, and the last lines say how to connect and how to remove them.".to_owned()),
+        Question::Quit => ("Quit?".to_owned(), "What should happen to the servers? Kept servers go on running without replab. Their links become direct. The last lines say how to connect to them and how to remove them.".to_owned()),
     };
     let foot = "←→ choose   Enter does it   Esc goes back";
     let lines = prose::wrap(&text, Style::new(), 60.min(usize::from(buf.area.width).saturating_sub(6)));
@@ -75,13 +75,13 @@ fn consequence(command: &crate::model::command::Command, model: &Model) -> Strin
         C::Promote(n) => {
             let ahead = model.ahead_of(n);
             if ahead.is_empty() {
-                return format!("By now nobody is seen to be ahead of {n}.");
+                return format!("No standby is seen to be ahead of {n} now.");
             }
             let list: Vec<String> =
                 ahead.iter().map(|(name, by)| format!("{name} by {}", figures::bytes(*by))).collect();
             format!(
-                "Ahead of {n} in the log: {}. What {n} lacks is lost with its promotion, and who is ahead can't follow it until \
-                 rewound. It can still be done.",
+                "Ahead of {n} in the log: {}. What {n} lacks is lost with its promotion. A standby that is ahead can't follow {n} until it is \
+                 rewound. {n} can still be promoted.",
                 list.join(", ")
             )
         }
@@ -164,11 +164,11 @@ fn follow(buf: &mut Buffer, standby: &NodeName, choice: usize, model: &Model, vi
 }
 
 /// A journal entry with the exact steps behind it.
-fn steps(buf: &mut Buffer, back: usize, scroll: usize, model: &Model, view: &View) {
+fn steps(buf: &mut Buffer, entry: usize, scroll: usize, model: &Model, view: &View) {
     let theme = &view.theme;
     let foot = "↑↓ scroll   ←→ other entries   y copies   Esc closes";
     let inner = window(buf, (100, buf.area.height.saturating_sub(6)), "What was done", foot, theme);
-    let Some(entry) = model.journal.entries().rev().nth(back) else {
+    let Some((_, entry)) = model.journal.numbered(entry) else {
         widgets::hollow(buf, inner, "Nothing has happened yet.", theme);
         return;
     };

@@ -151,6 +151,10 @@ impl Columns {
         if width >= c.used() + 27 {
             c.bar = width - c.used() - 1;
         }
+        // "last heard 58.2 s ago"
+        if c.bar > 14 {
+            (c.state, c.bar) = (c.state + 4, c.bar - 4);
+        }
         c
     }
 
@@ -184,7 +188,7 @@ impl Columns {
     fn rung(&self, buf: &mut Buffer, area: Rect, y: u16, rung: &Rung, span: u64, model: &Model, theme: &Theme) {
         let face = model.node(&rung.name).map(|n| face::of(model, n, theme));
         let name = format!("{} {}", face.as_ref().map_or("?", |f| f.glyph), called(rung, model));
-        let (state, style) = state(rung, theme);
+        let (state, style) = state(rung, self.state, theme);
         let value = if fresh(rung) { Style::new() } else { theme.dim };
         let (behind, lag) = (behind(rung), lag(rung));
         let sync = sync(rung, theme, value);
@@ -213,11 +217,15 @@ fn fresh(rung: &Rung) -> bool {
     matches!(rung.link, Link::Connected(_))
 }
 
-fn state(rung: &Rung, theme: &Theme) -> (String, Style) {
+fn state(rung: &Rung, width: u16, theme: &Theme) -> (String, Style) {
     match &rung.link {
         Link::Connected(state) if state == "streaming" => ("streaming".to_owned(), theme.good),
         Link::Connected(state) => (state.clone(), theme.info),
-        Link::LastKnown { ms, .. } => (format!("last known {}", figures::lasted(*ms)), theme.warn),
+        Link::LastKnown { ms, .. } => {
+            let heard = format!("heard {} ago", figures::lasted(*ms));
+            let last = format!("last {heard}");
+            (if prose::width(&last) <= usize::from(width) { last } else { heard }, theme.warn)
+        }
         Link::Disconnected => ("disconnected".to_owned(), theme.bad),
         Link::Forked => ("can't follow".to_owned(), theme.bad),
         Link::Unseen => ("not seen yet".to_owned(), theme.dim),

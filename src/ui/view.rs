@@ -260,8 +260,8 @@ pub enum Popup {
     },
     /// The steps behind journal entries.
     Steps {
-        /// The entry, counted from the newest.
-        back: usize,
+        /// The entry's number.
+        entry: usize,
         /// First line shown.
         scroll: usize,
     },
@@ -302,7 +302,7 @@ pub struct View {
     pub zoom: bool,
     /// The node that acts act on; None for the primary.
     pub node: Option<NodeName>,
-    /// The journal's cursor, counted from the newest; None follows the newest.
+    /// The number of the journal's entry under the cursor; None follows the newest.
     pub journal: Option<usize>,
     /// First line shown, per panel that scrolls.
     pub scroll: BTreeMap<Panel, usize>,

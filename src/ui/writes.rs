@@ -103,16 +103,15 @@ fn verdict(model: &Model, v: &Verification, width: usize, theme: &Theme) -> Vec<
     let first = before.as_ref().map(|before| Span::styled(format!("Read at {clock}, {before}: "), theme.warn));
     let mut spans: Vec<Span<'static>> = first.into_iter().chain(said(losses, theme)).collect();
     let (sign, style) = match v.verdict {
-        Verdict::Sound => ("✔ sound", theme.badge_good),
-        Verdict::Unknown(_) => ("? not known", theme.badge_warn),
-        Verdict::Broken(_) => ("✖ broken", theme.badge_bad),
+        Verdict::Sound if v.is_well() => ("✔", theme.badge_good),
+        Verdict::Sound => ("▲", theme.badge_warn),
+        Verdict::Unknown(_) => ("?", theme.badge_warn),
+        Verdict::Broken(_) => ("✖", theme.badge_bad),
     };
-    let but = v.excuse().map_or(String::new(), |why| format!(": {why}"));
-    spans.extend([widgets::badge(&format!("{sign}{but}"), style), Span::raw(" ")]);
+    let (promises, why) = v.promises();
+    spans.extend([widgets::badge(&format!("{sign} {promises}"), style), Span::raw(" ")]);
+    spans.extend(why.map(|why| Span::styled(format!("{}. ", first_up(&why)), theme.warn)));
     spans.extend(said(aside, theme));
-    for finding in v.verdict.findings() {
-        spans.push(Span::styled(format!("{finding}. "), theme.warn));
-    }
     if before.is_none() {
         spans.push(Span::styled(format!("read at {clock}"), theme.dim));
     }

@@ -142,7 +142,7 @@ pub const FAULTS: &[Fault] = &[
             "The primary is killed",
             &["kill p"],
             Ends,
-            &["p is killed: nobody accepts writes until"],
+            &["p is killed: no server accepts writes until"],
         )
     },
     Fault {

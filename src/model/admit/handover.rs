@@ -114,7 +114,7 @@ pub(super) fn followable_by_all(model: &Model, upstream: &NodeName) -> Verdict {
         let command = Command::Follow { standby: n.name.clone(), upstream: upstream.clone() };
         n.name != *upstream && n.upstream.as_ref() != Some(upstream) && super::judge(model, &command).is_ok()
     };
-    if model.nodes.iter().any(can) { Ok(()) } else { Err(format!("everybody who can follow {upstream} does")) }
+    if model.nodes.iter().any(can) { Ok(()) } else { Err(format!("every standby that can follow {upstream} does")) }
 }
 
 /// Several may come back at once: each on its own, to the same primary.

@@ -182,7 +182,7 @@ quantities! {
     "longest_wait" false Time "how long the commit that waits longest has waited for a standby" => |m, _| fresh(m.primary_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().iter().map(|w| w.age_us).max().unwrap_or(0) as f64 / 1e3));
     "slowest" false Time "the longest commit latency, over the last pulse" => |m, _| m.writer.pulse.max_us.map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
     "rows" true Count "rows of the writer that the node had at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.rows as f64));
-    "differing" false Count "rows of the writer that a node and the primary don't both have, over all nodes, at the last verify" => |m, _| differing(m).map_or(Value::Unknown, |n| Value::Number(n as f64));
+    "differing" false Count "writer rows present on only one of the two: a node or the primary; over all nodes, at the last verify" => |m, _| differing(m).map_or(Value::Unknown, |n| Value::Number(n as f64));
     "strays" false Count "rows of the writer on the primary that nobody tried to write, at the last verify" => |m, _| m.verification.as_ref().filter(|v| v.judged).map_or(Value::Unknown, |v| Value::Number(v.strays as f64));
     "elections_safe" false Text "no once an election was not covered by enough answers, or a laggard was promoted" => |m, _| text(yes(m.unsafe_election.is_none()));
     "only_here" true Count "rows that this one of two primaries has to itself, at the last verify" => |m, n| m.verification.as_ref().zip(n).and_then(|(v, n)| v.sides.get(&n.name)).map_or(Value::Unknown, |s| Value::Number(ledger::count(&s.only) as f64));

@@ -249,13 +249,13 @@ pub fn canvassed(
         Choice::Nobody => Err(format!("{cost}there is no standby left")),
         Choice::Wait { have, need, whom } if by_itself => {
             let way_out = if answers.is_empty() { "" } else { " (`failover allow-loss` goes on without them)" };
-            wait_on(model, id, &format!("{cost}{have} of the {need} standbys that must answer do"), whom, way_out);
+            wait_on(model, id, &format!("{cost}{}", answered(have, need)), whom, way_out);
             Ok(ask_again(model, id))
         }
         Choice::Wait { have, need, whom } => Err(format!(
-            "{cost}{have} of the {need} standbys that must answer do; {} missing. `failover allow-loss` makes do \
-             without",
-            whom.join(", ")
+            "{cost}{}. {} missing. `failover allow-loss` goes on without",
+            answered(have, need),
+            listed(&whom)
         )),
         Choice::Elected { .. } if asked == Question::Counts && fences(model) => Ok(fence_and_ask(model, id)),
         Choice::Elected { node, doubt } => {
@@ -312,6 +312,16 @@ fn wait_on(model: &mut Model, id: OpId, so_far: &str, whom: Vec<String>, way_out
             format!("the election waits for {whom}: {so_far}; without them acknowledged writes could be lost{way_out}");
         model.say(Who::Lab, Tone::Warn, text);
     }
+}
+
+/// What an election lacks.
+fn answered(have: usize, need: usize) -> String {
+    format!("only {have} of the {need} required {} answered", if need == 1 { "standby" } else { "standbys" })
+}
+
+/// "s2 is", "s1 and s2 are".
+fn listed(whom: &[String]) -> String {
+    format!("{} {}", whom.join(" and "), if whom.len() == 1 { "is" } else { "are" })
 }
 
 fn elected(answers: &[Answer], node: &NodeName, doubt: Option<&str>) -> String {

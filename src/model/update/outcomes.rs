@@ -201,6 +201,7 @@ fn state(model: &mut Model, name: &NodeName, state: NodeState) {
 fn rule_applied(model: &mut Model, happened: &Happened) {
     model.rule_seen = None;
     let Happened::Rule { names } = happened else { return };
+    model.ledger.ruled |= !names.is_empty();
     let primary = model.primary.clone();
     if let Some(sample) = primary.and_then(|p| model.node_mut(&p)).and_then(|n| n.sample.as_mut()) {
         sample.settings.synchronous_standby_names.clone_from(names);

@@ -6,7 +6,7 @@ mod reading;
 pub use reading::key;
 
 use crate::model::command::Command;
-use crate::model::condition::Condition;
+use crate::model::condition::{Condition, Value};
 use crate::model::journal::{Tone, Who};
 use crate::model::msg::{Effect, OpId, Origin};
 use crate::model::script::{Progress, Script, StepKind, StepResult};
@@ -225,7 +225,7 @@ fn watch(model: &mut Model, condition: &Condition, progress: &Progress, within_m
     };
     let waited = model.now.ms_since(begun);
     let is_wait = model.script.as_ref().and_then(Script::step).is_some_and(|s| s.word() == "wait");
-    let evidence = || format!("{condition}: is {} after {waited} ms", condition.shown(&value));
+    let evidence = || format!("{condition}: {} (after {waited} ms)", shown(model, condition, &value));
     if holds && model.now.ms_since(held.unwrap_or(model.now)) >= during_ms {
         return finish(model, true, evidence());
     }
@@ -238,6 +238,15 @@ fn watch(model: &mut Model, condition: &Condition, progress: &Progress, within_m
     let held = holds.then(|| held.unwrap_or(model.now));
     set(model, Progress::Watching { since: begun, held });
     false
+}
+
+/// The value that was seen; of an answer to SQL also whose it is.
+fn shown(model: &Model, condition: &Condition, value: &Value) -> String {
+    let shown = condition.shown(value);
+    match model.sql.as_ref().filter(|_| condition.quantity() == "sql_value") {
+        Some((node, _)) => format!("{node} shows {shown}"),
+        None => format!("it is {shown}"),
+    }
 }
 
 /// What the node that was waited for logged last; every node, where the condition is of the whole lab.

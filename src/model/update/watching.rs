@@ -103,6 +103,7 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
         node.state_since = now;
     }
     let after = (sample.role, sample.timeline);
+    let ruled = sample.role == Role::Primary && !sample.settings.synchronous_standby_names.is_empty();
     let last = node.sample.as_ref().filter(|s| s.role == Role::Standby);
     node.grew = [growth(node, now, &sample), node.grew[0]];
     node.before = node.seen.zip(last).map(|(at, s)| (at, s.timeline, s.wal));
@@ -112,6 +113,7 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     if model.is_resetting() {
         return;
     }
+    model.ledger.ruled |= ruled;
     if was_ours && !is_ours(model, name) {
         tell_estranged(model, name);
     }

@@ -6,7 +6,7 @@ use crate::model::journal::Tone;
 use crate::model::ledger::{Ids, and, count, or};
 use crate::model::links::{Harm, Which};
 use crate::model::msg::{Happened, Rejoined, Road, SqlResult, Taken};
-use crate::model::verdict::Side;
+use crate::model::verdict::{Side, Verdict};
 use crate::model::{Model, Node, NodeName, Stamp};
 
 /// For commands that need no adapter.
@@ -45,8 +45,8 @@ pub fn ahead(model: &Model, chosen: &NodeName) -> Option<String> {
     let list: Vec<String> = ahead.iter().map(|(n, bytes)| format!("{n} by {bytes} bytes")).collect();
     (!list.is_empty()).then(|| {
         format!(
-            "ahead of {chosen} in the log: {}. What {chosen} lacks is lost with its promotion, and who is ahead can't \
-             follow it until rewound",
+            "ahead of {chosen} in the log: {}. What {chosen} lacks is lost with its promotion. A standby that is \
+             ahead can't follow {chosen} until it is rewound",
             list.join(", ")
         )
     })
@@ -111,9 +111,9 @@ fn taken_over(model: &Model, taken: &Taken) -> (Tone, String) {
     let fork = taken.fork.map_or(String::new(), |lsn| format!(", forked off at {lsn}"));
     let (tone, rule) = match (taken.names.as_str(), rule_before(model)) {
         ("", Some(rule)) => {
-            (Tone::Warn, format!("the rule {rule} names nobody else and is gone: commits wait for no standby"))
+            (Tone::Warn, format!("the rule {rule} lists no other standby and is gone: commits wait for no standby"))
         }
-        ("", None) => (Tone::Good, "there is no synchronous rule".to_owned()),
+        ("", None) => (Tone::Plain, "there is no synchronous rule".to_owned()),
         (names, _) => (Tone::Good, format!("the rule came along: {names}")),
     };
     (tone, format!("{name} is the primary on timeline {}{fork}; {rule}", taken.timeline))
@@ -180,7 +180,7 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
         Command::Sync(_) => format!("the rule is in force. {}", model.rule_in_words()),
         Command::Set { name, value, .. } => format!("{name} = {value} is in force after a reload"),
         Command::Kill(n) if model.primary.as_ref() == Some(n) => {
-            format!("{n} is killed: nobody accepts writes until it is started or a standby is promoted")
+            format!("{n} is killed: no server accepts writes until {n} is started or a standby is promoted")
         }
         Command::Fence(n) => match &model.primary {
             Some(p) => format!(
@@ -188,11 +188,13 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
             ),
             None => format!("{n} is fenced"),
         },
-        Command::FollowAll(upstream) => format!("everybody who can is told to follow {upstream}"),
+        Command::FollowAll(upstream) => format!("every standby that can is told to follow {upstream}"),
         Command::Kill(n) => format!("{n} is killed: its connections closed at once, so its upstream knows"),
         Command::Stop(n) => format!("{n} is shut down cleanly: it sent what it had"),
         Command::Start(n) => format!("{n} is started"),
-        Command::Freeze(n) => format!("{n} is frozen: connected but silent, so nobody gives up on it before a timeout"),
+        Command::Freeze(n) => {
+            format!("{n} is frozen: connected but silent. The others give up on it only after a timeout")
+        }
         Command::Thaw(n) => format!("{n} goes on where it was"),
         Command::Follow { standby, upstream } => format!("{standby} is told to follow {upstream}"),
         Command::Add { name, .. } => format!("{name} is a standby made by pg_basebackup"),
@@ -208,7 +210,28 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
         Command::Heal(Some(which)) => format!("{} carries again", which.in_words()),
         other => format!("{other}: done"),
     };
-    (Tone::Good, text)
+    (tone_of(command), text)
+}
+
+/// How a person looks at it, not whether the call went well: damage is no good news.
+fn tone_of(command: &Command) -> Tone {
+    match command {
+        Command::Kill(_)
+        | Command::Stop(_)
+        | Command::Freeze(_)
+        | Command::Fence(_)
+        | Command::PauseReplay(_)
+        | Command::Link(..)
+        | Command::Remove(_) => Tone::Warn,
+        Command::Sync(rule) if rule.is_on() => Tone::Good,
+        Command::Start(_)
+        | Command::Thaw(_)
+        | Command::ResumeReplay(_)
+        | Command::Heal(_)
+        | Command::Add { .. }
+        | Command::AddFresh(_) => Tone::Good,
+        _ => Tone::Plain,
+    }
 }
 
 fn link(harm: Harm, which: &Which) -> String {
@@ -262,13 +285,11 @@ pub fn slot(on: &NodeName, row: &SlotRow) -> (Tone, String) {
 
 fn verify(model: &Model) -> (Tone, String) {
     let Some(v) = &model.verification else { return (Tone::Bad, "nothing was read".to_owned()) };
-    let tone = match v.verdict.word() {
-        "sound" if v.lost == 0 => Tone::Good,
-        "sound" => Tone::Warn,
+    let tone = match v.verdict {
+        Verdict::Sound if v.is_well() => Tone::Good,
+        Verdict::Sound => Tone::Warn,
         _ => Tone::Bad,
     };
-    let why = v.findings().join("; ");
-    let colon = if why.is_empty() { "" } else { ": " };
     let own = |(n, s): (&NodeName, &Side)| match count(&s.only) {
         0 => format!("{n} has no row of the writer to itself"),
         1 => format!("only {n} has 1 row of the writer ({})", listed(&s.only)),
@@ -276,7 +297,7 @@ fn verify(model: &Model) -> (Tone, String) {
     };
     let sides: String = v.sides.iter().map(own).map(|text| format!("; {text}")).collect();
     let nodes: String = v.by_node().map(|(_, text)| format!("; {text}")).collect();
-    (tone, format!("verdict {}{colon}{why}; {}{sides}{nodes}", v.verdict.word(), v.in_words()))
+    (tone, format!("{}; {}{sides}{nodes}", v.promises_in_words(), v.in_words()))
 }
 
 /// Ids as ranges, the first few: `1: 5-9`.

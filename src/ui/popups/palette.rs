@@ -18,8 +18,10 @@ pub(super) fn render(buf: &mut Buffer, input: &Input, picked: Option<usize>, mod
     let inner = window(buf, (88, 18), "Command", foot, theme);
     widgets::prompt(buf, inner, ": ", input, theme);
     let list = completions(model, &input.text);
-    widgets::lines(buf, widgets::below(inner, 1), [judge(input, !list.is_empty(), model, view)]);
-    let area = widgets::below(inner, 3);
+    let said = judge(input, !list.is_empty(), model, view);
+    let said = prose::wrap_spans(&said.spans, usize::from(inner.width), 2);
+    let area = widgets::below(inner, 2 + said.len() as u16);
+    widgets::lines(buf, widgets::below(inner, 1), said);
     let room = usize::from(area.height);
     let first = picked.map_or(0, |p| (p + 1).saturating_sub(room));
     let widest = list.iter().map(|c| prose::width(&c.text)).max().unwrap_or(0).clamp(10, 34) as u16;
@@ -45,11 +47,11 @@ pub(super) fn render(buf: &mut Buffer, input: &Input, picked: Option<usize>, mod
 fn judge(input: &Input, more: bool, model: &Model, view: &View) -> Line<'static> {
     let theme = &view.theme;
     if input.text.trim().is_empty() {
-        return Line::styled("type a command, for example `freeze s1`", theme.dim);
+        return Line::from(Span::styled("type a command, for example `freeze s1`", theme.dim));
     }
     match input.text.parse::<Command>() {
-        Err(BadCommand::Verb { .. }) if more => Line::styled("Tab completes", theme.dim),
-        Err(why) => Line::styled(why.to_string(), theme.dim),
+        Err(BadCommand::Verb { .. }) if more => Line::from(Span::styled("Tab completes", theme.dim)),
+        Err(why) => Line::from(Span::styled(why.to_string(), theme.dim)),
         Ok(command) => match admit(model, &command) {
             Ok(()) => Line::from(vec![Span::styled("✔ ", theme.good), Span::styled("Enter runs it", theme.good)]),
             Err(why) => Line::from(vec![Span::styled("▲ not now: ", theme.warn), Span::styled(why, theme.warn)]),

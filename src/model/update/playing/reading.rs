@@ -145,9 +145,9 @@ pub fn told(model: &Model, of: usize) -> String {
     let Some(question) = script.question(of) else { return String::new() };
     let right = question.choices.get(question.answer).map_or("", String::as_str);
     match script.answers.get(&of).map(|choice| *choice == question.answer) {
-        Some(true) => format!("answered rightly: {right}"),
-        Some(false) => format!("answered wrongly; it is: {right}"),
-        None => format!("answer: {right}"),
+        Some(true) => format!("Right. The answer is: {right}"),
+        Some(false) => format!("Not quite. The answer is: {right}"),
+        None => format!("The answer is: {right}"),
     }
 }
 
