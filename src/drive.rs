@@ -269,8 +269,8 @@ async fn carry_out<R: Runtime>(lab: &Arc<Lab<R>>, id: OpId, act: &Act, steps: &m
         Act::Replay { node, pause } => replication::replay(lab, node, *pause, steps).await,
         Act::Links(faults) => links::set(lab, id, faults, steps).await,
         Act::Verify(nodes) => judge::verify(lab, nodes, steps).await,
-        Act::Sql { node, session, text, lesson } => {
-            let ask = consoles::Ask { node, session: session.as_ref(), text, lesson: *lesson };
+        Act::Sql { node, session, opens, text, lesson } => {
+            let ask = consoles::Ask { node, session: session.as_ref(), opens: *opens, text, lesson: *lesson };
             consoles::sql(lab, ask, steps).await
         }
     }

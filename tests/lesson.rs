@@ -473,6 +473,39 @@ fn a_session_runs_in_the_background_and_is_kept() {
     assert_eq!(lab.model.sessions[&name("a")].word(), "closed");
 }
 
+/// Nothing runs in it, so nobody else would notice. A statement that was begun meanwhile is answered by its own end.
+#[test]
+fn a_session_that_its_server_ends_is_closed_at_once() {
+    let mut lab = Lab::live("[[step]]\npause = \"100s\"\n", false);
+    let word = |lab: &Lab| lab.model.sessions[&name("a")].word();
+    let ended = || Msg::SessionEnded(name("a"), "FATAL 25P03: terminating connection".to_owned());
+    let ask = |lab: &mut Lab| {
+        lab.msg(Msg::Command("sql s1:a BEGIN".parse().unwrap(), Origin::You));
+        let Some((id, Act::Sql { opens, .. })) = lab.acts.pop() else { panic!("{:?}", lab.acts) };
+        (id, opens)
+    };
+    let open = || Happened::Sql(SqlResult { standing: Standing::InTransaction, ..SqlResult::default() });
+    let (id, opens) = ask(&mut lab);
+    assert!(opens);
+    lab.done(id, Ok(open()));
+    assert_eq!(word(&lab), "in_transaction");
+    lab.msg(ended());
+    assert_eq!(word(&lab), "closed");
+    let told = |lab: &Lab| {
+        lab.model.journal.entries().filter(|e| e.text.contains("s1 has ended the session a: FATAL")).count()
+    };
+    assert_eq!(told(&lab), 1);
+    let (id, opens) = ask(&mut lab);
+    assert!(opens, "another one of that name");
+    lab.done(id, Ok(open()));
+    let (id, opens) = ask(&mut lab);
+    assert!(!opens);
+    lab.msg(ended());
+    assert_eq!(word(&lab), "running");
+    lab.done(id, Ok(Happened::Sql(SqlResult { standing: Standing::Closed, ..SqlResult::default() })));
+    assert_eq!((word(&lab), told(&lab)), ("closed", 1));
+}
+
 #[test]
 fn a_session_ends_with_its_server() {
     let mut lab = Lab::live(SESSION, false);

@@ -1,17 +1,18 @@
 //! SQL of a person or a lesson, on a connection of its own or in a session that is kept. Knows no SQL and judges no answer.
 //!
 //! A session opens at its first statement and is one connection until it is closed: by the end of the lesson or of the lab, by a
-//! reset, by an answer that came too late, or by the server.
+//! reset, by an answer that came too late, or by the server, which may do that at any time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Failure, Lab, Steps};
 use crate::model::NodeName;
-use crate::model::msg::{Happened, SqlResult, Standing};
+use crate::model::msg::{Happened, Msg, SqlResult, Standing};
 use crate::pg::console::{Answer, Console, Limits, Rights, Said, Transaction};
 use crate::runtime::Runtime;
 
@@ -21,18 +22,27 @@ const KEPT: Duration = Duration::from_mins(10);
 /// The kept sessions.
 #[derive(Debug, Default)]
 pub struct Consoles {
-    open: BTreeMap<NodeName, Arc<Kept>>,
+    open: BTreeMap<NodeName, Line>,
     end: CancellationToken,
 }
 
-/// One kept session. What runs in it holds the lock.
-type Kept = tokio::sync::Mutex<Option<Console>>;
+/// The way to a kept session.
+type Line = mpsc::Sender<Asked>;
+
+/// A text for a kept session.
+#[derive(Debug)]
+struct Asked {
+    text: String,
+    tell: oneshot::Sender<Result<Answer, Failure>>,
+}
 
 /// What is to be run, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     pub node: &'a NodeName,
     pub session: Option<&'a NodeName>,
+    /// Whether that one isn't there, and is opened now.
+    pub opens: bool,
     pub text: &'a str,
     pub lesson: bool,
 }
@@ -54,13 +64,23 @@ async fn in_session<R: Runtime>(
     session: &NodeName,
     rights: Rights<'_>,
 ) -> Result<SqlResult, Failure> {
-    let (kept, end) = {
-        let mut consoles = lab.consoles();
-        let end = consoles.end.clone();
-        (Arc::clone(consoles.open.entry(session.clone()).or_default()), end)
+    let (there, end) = {
+        let consoles = lab.consoles();
+        (consoles.open.get(session).filter(|_| !ask.opens).cloned(), consoles.end.clone())
+    };
+    let (tell, answer) = oneshot::channel();
+    let asked = Asked { text: ask.text.to_owned(), tell };
+    let work = async {
+        let line = match there {
+            Some(line) => line,
+            None if ask.opens => open(lab, ask, session, rights).await?,
+            None => return Ok(None),
+        };
+        drop(line.send(asked).await);
+        answer.await.ok().transpose()
     };
     let answer = tokio::select! {
-        answer = run(lab, ask, &kept, rights) => answer,
+        answer = work => answer?,
         () = end.cancelled() => {
             return Ok(SqlResult {
                 notices: vec![format!("session {session} was closed while this ran: it may still be carried out")],
@@ -69,28 +89,52 @@ async fn in_session<R: Runtime>(
             });
         }
     };
-    if answer.as_ref().map_or(true, |a| a.unfinished) {
-        lab.consoles().open.retain(|_, other| !Arc::ptr_eq(other, &kept));
-    }
-    Ok(result_of(answer?))
+    // Not taken up, or there is nobody to take it up.
+    answer.map(result_of).ok_or_else(|| Failure(format!("session {session} had just ended, so this was not run")))
 }
 
-async fn run<R: Runtime>(lab: &Arc<Lab<R>>, ask: Ask<'_>, kept: &Kept, rights: Rights<'_>) -> Result<Answer, Failure> {
-    let mut kept = kept.lock().await;
-    let limits = Limits { time: KEPT, ..Limits::default() };
-    let mut console = match kept.take() {
-        Some(console) => console,
-        None => {
-            let opening = lab.control(ask.node)?;
-            let opened = tokio::time::timeout(Limits::default().time, opening.console(rights, KEPT)).await;
-            opened.map_err(|_| Failure(format!("{} lets nobody in", ask.node)))??
-        }
+/// Opens a session; from then on it has a task of its own, which hears also what comes while nothing runs.
+async fn open<R: Runtime>(
+    lab: &Arc<Lab<R>>,
+    ask: Ask<'_>,
+    session: &NodeName,
+    rights: Rights<'_>,
+) -> Result<Line, Failure> {
+    let control = lab.control(ask.node)?;
+    let opened = tokio::time::timeout(Limits::default().time, control.console(rights, KEPT)).await;
+    let console = opened.map_err(|_| Failure(format!("{} lets nobody in", ask.node)))??;
+    let (line, asked) = mpsc::channel(1);
+    let end = {
+        let mut consoles = lab.consoles();
+        consoles.open.insert(session.clone(), line.clone());
+        consoles.end.clone()
     };
-    let answer = console.run(ask.text, limits).await?;
-    if !answer.unfinished {
-        *kept = Some(console);
+    let (lab, session) = (Arc::clone(lab), session.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            why = keep(console, asked) => if let Some(why) = why { lab.tell(Msg::SessionEnded(session, why)).await },
+            () = end.cancelled() => {}
+        }
+    });
+    Ok(line)
+}
+
+/// Runs what is asked until the session is of no more use; why, where the server ended it while nothing ran.
+async fn keep(mut console: Console, mut asked: mpsc::Receiver<Asked>) -> Option<String> {
+    let limits = Limits { time: KEPT, ..Limits::default() };
+    loop {
+        let Asked { text, tell } = tokio::select! {
+            asked = asked.recv() => asked?,
+            why = console.ended() => return Some(why),
+        };
+        let answer = console.run(&text, limits).await;
+        let over = answer.as_ref().map_or(true, |a| a.unfinished);
+        // Whoever asked may have gone.
+        drop(tell.send(answer.map_err(Failure::from)));
+        if over {
+            return None;
+        }
     }
-    Ok(answer)
 }
 
 /// Closes all sessions; what runs in one is told so. A commit that waits on its server goes on waiting there.

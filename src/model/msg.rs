@@ -369,6 +369,8 @@ pub enum Msg {
     Probed(NodeName, Probe),
     /// The first write was acknowledged since the writer was told to write there.
     FirstAck(NodeName),
+    /// The server ended a kept session while nothing ran in it, and why.
+    SessionEnded(NodeName, String),
     /// An operation ended.
     Done(OpId, Outcome),
     /// Time passes.
@@ -481,10 +483,11 @@ pub enum Act {
     },
     Links(Links),
     Verify(Vec<NodeName>),
-    /// `lesson`: with the rights of a lesson, which reach no further than the lab's database.
+    /// `opens`: the session isn't there yet, or no more. `lesson`: with the rights of a lesson, which reach no further than the lab's database.
     Sql {
         node: NodeName,
         session: Option<NodeName>,
+        opens: bool,
         text: String,
         lesson: bool,
     },

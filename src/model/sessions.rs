@@ -60,6 +60,18 @@ impl Model {
         }
     }
 
+    /// Whether there is a session of that name.
+    pub(super) fn has_session(&self, name: &NodeName) -> bool {
+        self.sessions.get(name).is_some_and(|s| s.standing != Standing::Closed)
+    }
+
+    /// The server ended a session, on which node, if that is news: of one in which a statement has begun since, that one's answer tells.
+    pub(super) fn session_lost(&mut self, name: &NodeName) -> Option<NodeName> {
+        let session = self.sessions.get_mut(name).filter(|s| s.op.is_none() && s.standing != Standing::Closed)?;
+        session.standing = Standing::Closed;
+        Some(session.node.clone())
+    }
+
     /// Sessions on a server that is down are gone.
     pub(super) fn close_dead_sessions(&mut self) {
         let (nodes, sessions) = (&self.nodes, &mut self.sessions);

@@ -33,6 +33,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
             model.writer.arrived = Some(node);
             Vec::new()
         }
+        Msg::SessionEnded(name, why) => outcomes::session_lost(model, &name, &why),
         Msg::Done(id, outcome) => outcomes::done(model, id, outcome),
         Msg::Tick => watching::tick(model),
     };

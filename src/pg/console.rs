@@ -157,6 +157,11 @@ impl Console {
         }
     }
 
+    /// Waits, while nothing runs, for the server to end the session; says why. May be given up and taken up again.
+    pub async fn ended(&mut self) -> String {
+        lost(self.wire.ended().await).to_string()
+    }
+
     async fn ask(&mut self, text: &str, limits: Limits, answer: &mut Answer) -> Result<(), ControlError> {
         let shape = |error: std::io::Error| ControlError::Shape(safe_text(&error.to_string()));
         let mut out = BytesMut::new();

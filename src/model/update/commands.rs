@@ -343,7 +343,10 @@ fn act_of(model: &Model, command: &Command, origin: Origin) -> Result<Act, Strin
         Command::Link(..) | Command::Heal(_) => Act::Links(model.links.clone()),
         Command::Verify => Act::Verify(model.nodes.iter().map(|n| n.name.clone()).collect()),
         Command::Reset => Act::Reset(model.topology.clone()),
-        Command::Sql { node, session, text } => Act::Sql { node, session, text, lesson: origin == Origin::Script },
+        Command::Sql { node, session, text } => {
+            let opens = session.as_ref().is_some_and(|name| !model.has_session(name));
+            Act::Sql { node, session, opens, text, lesson: origin == Origin::Script }
+        }
         other => return Err(format!("{other} is not carried out by an adapter")),
     })
 }

@@ -69,6 +69,14 @@ fn sql_answered(model: &mut Model, id: OpId, outcome: &Outcome) {
     }
 }
 
+/// A server ended a session in which nothing ran. Of one that is down that is said already.
+pub fn session_lost(model: &mut Model, name: &NodeName, why: &str) -> Vec<Effect> {
+    if let Some(node) = model.session_lost(name) {
+        model.say(Who::Lab, Tone::Warn, format!("{node} has ended the session {name}: {why}"));
+    }
+    Vec::new()
+}
+
 fn failed(model: &mut Model, op: &Op, why: &str, steps: Vec<String>) {
     match &op.command {
         None => model.stage = Stage::Failed(why.to_owned()),
