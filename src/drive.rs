@@ -262,7 +262,10 @@ async fn carry_out<R: Runtime>(lab: &Arc<Lab<R>>, id: OpId, act: &Act, steps: &m
         Act::Switchover { old, node, rule, followers } => {
             failover::switch_over(&telling, old, node, (rule.as_ref(), followers), steps).await
         }
-        Act::Rejoin { node, source, way } => rejoin::rejoin(&telling, node, source, *way, steps).await,
+        Act::Rejoin { node, source, way, histories } => {
+            let asked = rejoin::Asked { node, source, way: *way, histories };
+            rejoin::rejoin(&telling, &asked, steps).await
+        }
         Act::Add { name, upstream } => bring_up::add(lab, name, upstream, steps).await,
         Act::AddFresh(name) => bring_up::add_fresh(lab, name, steps).await,
         Act::Remove { node, upstream } => bring_up::remove(lab, node, upstream.as_ref(), steps).await,

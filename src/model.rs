@@ -20,6 +20,7 @@ pub mod history;
 pub mod ids;
 pub mod journal;
 pub mod ledger;
+pub mod lineage;
 pub mod links;
 pub mod loss;
 pub mod lsn;
@@ -113,6 +114,9 @@ pub struct Node {
     pub rival_told: bool,
     /// What the journal last said of each of its slots.
     pub slots_told: BTreeMap<String, String>,
+    /// The history that its data is of: its place in `Model::timelines`; none where the lab doesn't know.
+    #[serde(default)]
+    pub history: Option<usize>,
 }
 
 impl Node {
@@ -135,6 +139,7 @@ impl Node {
             forked_told: false,
             rival_told: false,
             slots_told: BTreeMap::new(),
+            history: None,
         }
     }
 
@@ -441,7 +446,9 @@ impl Model {
             Some(at) if at > seen => n.before.filter(|b| b.0 <= seen).map(|(_, timeline, wal)| (timeline, wal)),
             _ => place(n),
         };
+        let own_node = self.node(name);
         let others = self.nodes.iter().filter(|n| n.name != *name && n.role() == Some(Role::Standby));
+        let others = others.filter(|n| own_node.is_none_or(|own| self.comparable(n, own)));
         let ahead = others.filter_map(|n| Some((n.name.clone(), by_then(n)?)));
         ahead.filter(|(_, at)| *at > own).map(|(n, at)| (n, at.1.bytes_ahead_of(own.1))).collect()
     }

@@ -112,6 +112,9 @@ pub struct TimelineReport {
     pub id: u32,
     /// The one it forked off.
     pub parent: Option<u32>,
+    /// Who began that one: two timelines may have one number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_node: Option<String>,
     /// Where, as PostgreSQL prints it.
     pub fork: Option<String>,
     /// The node promoted.

@@ -17,6 +17,8 @@ use replab::model::verdict::{NodeReading, Reading};
 use replab::model::{Fault, Lsn, Model, NodeName, Stage, Stamp, update};
 use replab::report::Report;
 
+#[path = "reducer/histories.rs"]
+mod histories;
 #[path = "reducer/names.rs"]
 mod names;
 

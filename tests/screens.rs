@@ -119,6 +119,11 @@ fn faults() {
     assert_snapshot!("zoom_Slots", picture(&models::slots(), &View { zoom: true, ..on_slots }, (100, 30)));
     both("split_brain", &models::split_brain(), &view());
     assert!(picture(&models::split_brain(), &view(), (80, 24)).contains("SPLIT BRAIN: s1 and p accept writes"));
+    for (size, header) in [((80, 24), ""), ((160, 45), "tl 1→2 of s1 at 0/3000060, 1→2 of s2 at 0/3000060")] {
+        let drawn = picture(&models::two_of_one_number(), &view(), size);
+        let wanted = [header, "tl 2 of s1", "tl 2 of s2", "diverged · seen"];
+        assert!(wanted.iter().all(|part| drawn.contains(part)), "{drawn}");
+    }
     both("waiting_election", &models::waiting_election(), &view());
     let waits = picture(&models::waiting_election(), &view(), (80, 24));
     assert!(waits.contains("the election waits for s2") && waits.contains("heartbeat off"), "{waits}");

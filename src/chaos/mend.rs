@@ -49,7 +49,7 @@ fn bring_back(model: &Model, node: &Node, primary: &NodeName, still_ms: u64) -> 
     let rejoin = || Some(Command::Rejoin { node: node.name.clone(), way: None });
     match &node.upstream {
         // It was a primary, or its return broke off.
-        _ if !is_standby(node) || node.forked_told => rejoin(),
+        _ if !is_standby(node) || node.forked_told || model.has_diverged(node) => rejoin(),
         _ if node.state != NodeState::Running => rejoin(),
         Some(up) if up == primary => {
             if still_ms >= STUCK_MS && !streams(model, node) {

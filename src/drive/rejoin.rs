@@ -16,10 +16,12 @@ use super::{Done, Failure, Lab, Steps, failover, faults, judge, links};
 use crate::model::cluster::Sample;
 use crate::model::command::Way;
 use crate::model::ledger::{self, Ids, minus};
+use crate::model::lineage::{Pair, Parting};
 use crate::model::msg::{Happened, Reached, Rejoined, Road};
 use crate::model::verdict::NodeReading;
 use crate::model::{Lsn, NodeName};
 use crate::pg::conf::{self, Setting, Upstream};
+use crate::pg::control::Control;
 use crate::pg::sql;
 use crate::runtime::{Job, NodeFile, Place, Runtime};
 
@@ -47,18 +49,27 @@ struct Return<'a, R: Runtime> {
     own: Vec<Setting>,
     /// Whether there is a whole database in it.
     whole: bool,
+    /// Whose histories they are on.
+    histories: &'a Pair,
 }
 
-pub async fn rejoin<R: Runtime>(
-    telling: &Telling<'_, R>,
-    node: &NodeName,
-    source: &NodeName,
-    way: Option<Way>,
-    steps: &mut Steps,
-) -> Done {
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Who comes back,
+    pub node: &'a NodeName,
+    /// to whom,
+    pub source: &'a NodeName,
+    /// how, if that was said,
+    pub way: Option<Way>,
+    /// and whose histories they are on, as far as the lab saw.
+    pub histories: &'a Pair,
+}
+
+pub async fn rejoin<R: Runtime>(telling: &Telling<'_, R>, asked: &Asked<'_>, steps: &mut Steps) -> Done {
     let lab = telling.lab;
-    let done = come_back(telling, node, source, way, steps).await;
-    lab.phase(Some(node), "").await;
+    let done = come_back(telling, asked, steps).await;
+    lab.phase(Some(asked.node), "").await;
     let done = done?;
     lab.look_around().await;
     Ok(Happened::Rejoined(done))
@@ -66,12 +77,10 @@ pub async fn rejoin<R: Runtime>(
 
 async fn come_back<R: Runtime>(
     telling: &Telling<'_, R>,
-    node: &NodeName,
-    source: &NodeName,
-    way: Option<Way>,
+    asked: &Asked<'_>,
     steps: &mut Steps,
 ) -> Result<Rejoined, Failure> {
-    let lab = telling.lab;
+    let (lab, Asked { node, source, way, histories }) = (telling.lab, *asked);
     lab.phase(Some(node), "stopping").await;
     down(lab, node, steps).await?;
     let there = lab.control(source)?;
@@ -83,7 +92,8 @@ async fn come_back<R: Runtime>(
     };
     // A file out of a container costs an eighth of a second: meanwhile the source gets ready.
     let ((own, readable), ()) = try_join(inside(lab, node), source_is_ready).await?;
-    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own, whole: readable.is_ok() };
+    let (from, whole) = (links::link(lab, node, source).await?, readable.is_ok());
+    let back = Return { lab, node, source, from, own, whole, histories };
     let found = match readable {
         Ok(()) => back.count(steps).await,
         Err(why) => Err(why),
@@ -93,16 +103,35 @@ async fn come_back<R: Runtime>(
         telling.reached(Reached::Counted(found.only.clone())).await;
     }
     let sample = there.sample().await?;
-    let fork = match &found {
-        Ok(found) if found.timeline != sample.timeline => {
-            there.forks(sample.timeline).await?.into_iter().find(|(tl, _)| *tl == found.timeline).map(|(_, at)| at)
-        }
+    let parting = match &found {
+        Ok(found) => parting(&there, histories, found, &sample).await?,
+        Err(Failure(why)) => Err(why.clone()),
+    };
+    let fork = match parting {
+        Ok(Parting::Left(at) | Parting::Apart(at)) => at,
         _ => None,
     };
-    let (road, detour) = back.travel(&found, fork, &sample, way, steps).await?;
+    let (road, detour) = back.travel(&found, parting, &sample, way, steps).await?;
     let end = found.as_ref().ok().map(|f| f.end);
     let only = found.map(|f| f.only).map_err(|Failure(why)| why);
     Ok(Rejoined { road, detour, source: source.clone(), fork, end, only })
+}
+
+/// Where the histories part: whose they are the lab knows, and where its source left a timeline that both were on its history file tells. The
+/// inner error: why nobody could tell.
+async fn parting(
+    there: &Control,
+    histories: &Pair,
+    found: &Found,
+    source: &Sample,
+) -> Result<Result<Parting, String>, Failure> {
+    Ok(match histories.parting(found.timeline, source.timeline) {
+        Ok(Parting::Left(_)) => {
+            let forks = there.forks(source.timeline).await?;
+            Ok(Parting::Left(forks.into_iter().find(|(tl, _)| *tl == found.timeline).map(|(_, at)| at)))
+        }
+        known => known,
+    })
 }
 
 /// What is put into a node's private place before its data directory is overwritten: what is under way there, and its own
@@ -198,7 +227,7 @@ impl<R: Runtime> Return<'_, R> {
     async fn travel(
         &self,
         found: &Result<Found, Failure>,
-        fork: Option<Lsn>,
+        parting: Result<Parting, String>,
         source: &Sample,
         way: Option<Way>,
         steps: &mut Steps,
@@ -207,10 +236,16 @@ impl<R: Runtime> Return<'_, R> {
             (_, Some(Way::Rebuild)) => None,
             (Err(Failure(why)), None) => Some(why.clone()),
             (Err(Failure(why)), Some(Way::Rewind)) => return Err(self.kept_off(why)),
-            (Ok(found), _) => {
-                let parted = fork.is_none_or(|at| found.end > at) && found.timeline != source.timeline;
-                let ahead = found.timeline == source.timeline && found.end > source.wal;
-                let road = if parted || ahead { Road::Rewound } else { Road::Straight };
+            (Ok(found), way) => {
+                let parted = match parting {
+                    Ok(Parting::Nowhere) => found.end > source.wal,
+                    Ok(Parting::Left(at)) => at.is_none_or(|at| found.end > at),
+                    Ok(Parting::Apart(_)) => true,
+                    // Neither streaming nor pg_rewind can be trusted with it.
+                    Err(why) if way.is_some() => return Err(self.kept_off(&why)),
+                    Err(why) => return self.made_anew(Some(why), steps).await,
+                };
+                let road = if parted { Road::Rewound } else { Road::Straight };
                 match self.walk(road, steps).await {
                     Ok(()) => return Ok((road, None)),
                     Err(Failure(why)) if way == Some(Way::Rewind) => {
@@ -221,6 +256,10 @@ impl<R: Runtime> Return<'_, R> {
                 }
             }
         };
+        self.made_anew(detour, steps).await
+    }
+
+    async fn made_anew(&self, detour: Option<String>, steps: &mut Steps) -> Result<(Road, Option<String>), Failure> {
         self.rebuild(steps).await?;
         Ok((Road::Rebuilt, detour))
     }
@@ -318,9 +357,23 @@ impl<R: Runtime> Return<'_, R> {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(Failure(format!("it stays on timeline {} and not {wanted}", sample.timeline)));
+                return Err(Failure(self.astray(sample.timeline, wanted)));
             }
             sleep(STILL / 5).await;
+        }
+    }
+
+    /// Why it isn't where it should be: it is on one timeline, and another is wanted.
+    fn astray(&self, on: u32, wanted: u32) -> String {
+        let (node, source) = (self.node, self.source);
+        if on == wanted {
+            format!("{node} is on {} and doesn't stream from {source}", self.histories.called(on))
+        } else {
+            format!(
+                "{node} stays on {} and doesn't follow {source} to {}",
+                self.histories.called(on),
+                self.histories.called(wanted)
+            )
         }
     }
 }
@@ -328,7 +381,8 @@ impl<R: Runtime> Return<'_, R> {
 /// A cleanly stopped primary whose successor has everything follows it as it is.
 pub async fn follow_straight<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, source: &NodeName) -> Result<(), Failure> {
     let (own, _) = inside(lab, node).await?;
-    let back = Return { lab, node, source, from: links::link(lab, node, source).await?, own, whole: true };
+    let (from, histories) = (links::link(lab, node, source).await?, &Pair::default());
+    let back = Return { lab, node, source, from, own, whole: true, histories };
     let mut unheard = Steps::new(lab.runtime.kind(), &lab.id);
     lab.runtime.put(node, &back.files()?).await?;
     let done = back.start(&mut unheard).await;

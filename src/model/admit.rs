@@ -68,7 +68,7 @@ fn judge(model: &Model, command: &Command) -> Verdict {
             Err("automatic failover is off already".to_owned())
         }
         Command::Fence(n) => handover::fenceable(model, n),
-        Command::Rejoin { node, .. } => handover::rejoinable(model, node),
+        Command::Rejoin { node, way } => handover::rejoinable(model, node, *way),
         Command::Add { name, from } => addable(model, name, from.as_ref()),
         Command::AddFresh(name) => unused(model, name),
         Command::Remove(n) => removable(model, n),
@@ -164,12 +164,19 @@ fn followable(model: &Model, standby: &NodeName, upstream: &NodeName) -> Verdict
         Some(Role::Primary) => {
             Err(format!("{standby} is a primary; it can't simply follow: its history may have forked"))
         }
+        Some(Role::Standby) if parted(model, standby, upstream) => Err(format!(
+            "{standby} has diverged from {upstream}: their histories have parted; `rejoin {standby}` makes it a copy of the primary"
+        )),
         Some(Role::Standby) if follows_already(model, upstream, standby) => {
             Err(format!("{upstream} itself follows {standby}; that would be a circle"))
         }
         Some(Role::Standby) => Ok(()),
         None => Err(format!("{standby} has not answered yet")),
     }
+}
+
+fn parted(model: &Model, node: &NodeName, from: &NodeName) -> bool {
+    model.node(node).zip(model.node(from)).is_some_and(|(node, from)| model.has_parted(node, from))
 }
 
 /// Whether `node` follows `other`, directly or through others.

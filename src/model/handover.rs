@@ -19,6 +19,9 @@ pub struct Timeline {
     pub node: NodeName,
     /// When the lab knew.
     pub at: Stamp,
+    /// The place in `Model::timelines` of the one it forked off, which the number alone may not tell; none where it isn't known.
+    #[serde(default)]
+    pub off: Option<usize>,
 }
 
 /// How a primary's part went over to another node.

@@ -9,6 +9,7 @@ use super::command::{Command, Rate, Way};
 use super::detector::Probe;
 use super::election::Answer;
 use super::ledger::{Ack, IdRange, Ids};
+use super::lineage;
 use super::links::Links;
 use super::script::Script;
 use super::sync_rule::SyncRule;
@@ -467,6 +468,7 @@ pub enum Act {
         node: NodeName,
         source: NodeName,
         way: Option<Way>,
+        histories: lineage::Pair,
     },
     Add {
         name: NodeName,

@@ -10,6 +10,7 @@ pub(super) fn timelines(model: &Model) -> Vec<TimelineReport> {
     let one = |t: &crate::model::handover::Timeline| TimelineReport {
         id: t.id,
         parent: t.parent,
+        parent_node: t.off.and_then(|at| model.timelines.get(at)).map(|off| off.node.to_string()),
         fork: t.fork.map(|lsn| lsn.to_string()),
         node: t.node.to_string(),
         at_ms: t.at.0 / 1_000,

@@ -36,34 +36,43 @@ pub(super) fn render(buf: &mut Buffer, place: &layout::Place, model: &Model, vie
 }
 
 /// The timelines with where each forked off, the last ones that fit: "tl 1→2 at 0/3000060 · "; "1→2 at ..., 1→2 at ..." where two
-/// histories parted.
+/// histories parted, each with the name of who began it where they have one number.
 fn lineage(model: &Model, room: usize) -> String {
     let forks: Vec<&Timeline> = model.timelines.iter().filter(|t| t.parent.is_some()).collect();
-    let texts = (0..forks.len()).map(|first| format!("tl {} · ", branches(&forks[first..])));
+    let texts = (0..forks.len()).map(|first| format!("tl {} · ", branches(model, &forks[first..])));
     texts.into_iter().find(|text| super::prose::width(text) <= room).unwrap_or_default()
 }
 
-fn branches(forks: &[&Timeline]) -> String {
+fn branches(model: &Model, forks: &[&Timeline]) -> String {
     let mut text = String::new();
-    let mut last = None;
+    let mut last: Option<&Timeline> = None;
     for fork in forks {
-        if last != fork.parent {
+        let off = fork.off.and_then(|at| model.timelines.get(at));
+        let goes_on = last.is_some_and(|last| off.map_or(fork.parent == Some(last.id), |off| std::ptr::eq(off, last)));
+        if !goes_on {
             let comma = if last.is_some() { ", " } else { "" };
-            text += &format!("{comma}{}", fork.parent.unwrap_or_default());
+            let parent = off.map_or_else(|| fork.parent.unwrap_or_default().to_string(), |off| called(model, off));
+            text += &format!("{comma}{parent}");
         }
         let at = fork.fork.map_or("?".to_owned(), |lsn| lsn.to_string());
-        text += &format!("→{} at {at}", fork.id);
-        last = Some(fork.id);
+        text += &format!("→{} at {at}", called(model, fork));
+        last = Some(fork);
     }
     text
+}
+
+/// A timeline by its number, and by who began it where another has that number too.
+fn called(model: &Model, timeline: &Timeline) -> String {
+    let alone = model.timelines.iter().filter(|t| t.id == timeline.id).count() == 1;
+    if alone { timeline.id.to_string() } else { format!("{} of {}", timeline.id, timeline.node) }
 }
 
 /// Where the timeline that this primary began forked off, unless the panel's header tells it.
 fn fork_of(model: &Model, node: &Node, header: &str) -> Option<String> {
     let timeline = node.sample.as_ref().filter(|s| s.role == Role::Primary)?.timeline;
-    let began = model.timelines.iter().find(|t| t.id == timeline && t.node == node.name)?;
+    let began = model.timelines.iter().rev().find(|t| t.id == timeline && t.node == node.name)?;
     let fork = format!("fork {}", began.fork?);
-    (!header.contains(&format!("→{timeline} at "))).then_some(fork)
+    (!header.contains(&format!("→{} at ", called(model, began)))).then_some(fork)
 }
 
 /// The node drawn at this point of the panel.
@@ -217,6 +226,8 @@ struct Card {
     face: Face,
     lsn: String,
     timeline: String,
+    /// Who began it, where another has the same number.
+    began_by: String,
     /// What matters of it now.
     note: String,
     /// What is known of it is old.
@@ -235,6 +246,7 @@ impl Card {
             face: face::of(model, node, theme),
             lsn: lsn.map(|l| l.to_string()).unwrap_or_default(),
             timeline: sample.map(|s| format!("tl {}", s.timeline)).unwrap_or_default(),
+            began_by: model.began_by(node).map(|by| format!(" of {by}")).unwrap_or_default(),
             note: note(model, node, rung),
             stale: !node.answers() || model.engine_down.is_some(),
         }
@@ -242,6 +254,17 @@ impl Card {
 }
 
 fn note(model: &Model, node: &Node, rung: Option<&Rung>) -> String {
+    let told = told(model, node, rung);
+    match (model.has_diverged(node), told.as_str()) {
+        // It says so itself, or is seen to be a primary beside the lab's.
+        _ if rung.is_some_and(|r| r.link == Link::Forked) || node.is_primary_now() => told,
+        (true, "") => "diverged".to_owned(),
+        (true, told) => format!("diverged · {told}"),
+        (false, _) => told,
+    }
+}
+
+fn told(model: &Model, node: &Node, rung: Option<&Rung>) -> String {
     if let Some(phase) = &node.phase {
         return format!("{} {phase}", spinner(model.now));
     }

@@ -355,7 +355,7 @@ pub fn promoted() -> Model {
         ..sender("s2", "async", [0; 4])
     }];
     model.nodes[1].upstream = None;
-    let timeline = |id, parent, fork, node| Timeline { id, parent, fork, node: name(node), at: at(0.5) };
+    let timeline = |id, parent, fork, node| Timeline { id, parent, fork, node: name(node), at: at(0.5), off: None };
     model.timelines = vec![timeline(1, None, None, "p"), timeline(2, Some(1), Some(Lsn(WAL)), "s1")];
     model.nodes[2].upstream = Some(name("s1"));
     let s2 = model.nodes[2].sample.as_mut().unwrap();
@@ -635,6 +635,23 @@ pub fn split_brain() -> Model {
         p.seen = Some(model.now);
     }
     model.system_identifier = model.nodes.iter().find_map(|n| n.sample.as_ref()).map(|s| s.system_identifier);
+    model
+}
+
+/// Two standbys were promoted off one timeline; s1, which the clients left, is fenced.
+pub fn two_of_one_number() -> Model {
+    let mut model = promoted();
+    model.primary = Some(name("s2"));
+    let at = model.timelines[1].at;
+    model.timelines[1].off = Some(0);
+    model.timelines.push(Timeline { id: 2, parent: Some(1), fork: Some(Lsn(WAL)), node: name("s2"), at, off: Some(0) });
+    let s2 = sample(Role::Primary, WAL + 4_000, "");
+    model.nodes[2].sample = Some(Sample { timeline: 2, ..s2 });
+    model.nodes[2].upstream = None;
+    model.nodes[1].state = NodeState::Exited(Some(137));
+    for (node, history) in model.nodes.iter_mut().zip([0, 1, 2]) {
+        node.history = Some(history);
+    }
     model
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Verdict, exists, not_returning, promotable, running, up};
 use crate::model::cluster::{NodeState, Role};
-use crate::model::command::Command;
+use crate::model::command::{Command, Way};
 use crate::model::standing::{Link, Rung};
 use crate::model::{Model, Node, NodeName};
 
@@ -76,7 +76,8 @@ pub(super) fn failable(model: &Model, allow_loss: bool) -> Verdict {
     }
     nothing_else(model)?;
     let primary = model.primary_node().ok_or("there is no primary to replace; `promote` a standby")?;
-    let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby)).collect();
+    let standby = |n: &&Node| n.role() == Some(Role::Standby) && !model.has_diverged(n);
+    let standbys: Vec<&Node> = model.nodes.iter().filter(standby).collect();
     if standbys.is_empty() {
         return Err("there is nobody left to fail over to".to_owned());
     }
@@ -118,7 +119,7 @@ pub(super) fn followable_by_all(model: &Model, upstream: &NodeName) -> Verdict {
 }
 
 /// Several may come back at once: each on its own, to the same primary.
-pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
+pub(super) fn rejoinable(model: &Model, name: &NodeName, way: Option<Way>) -> Verdict {
     none_under_way(model, moves_the_primary)?;
     let node = exists(model, name)?;
     not_returning(model, name)?;
@@ -146,7 +147,10 @@ pub(super) fn rejoinable(model: &Model, name: &NodeName) -> Verdict {
     if model.is_cut(name, &primary.name) {
         return Err(format!("the link between {name} and {0} is cut; `heal {name} {0}` first", primary.name));
     }
-    let healthy = node.role() == Some(Role::Standby) && streams(model, node);
+    if let Some(why) = model.pair(name, &primary.name).one_number().filter(|_| way == Some(Way::Rewind)) {
+        return Err(format!("pg_rewind would take one for the other: {why}; `rejoin {name}` makes it anew"));
+    }
+    let healthy = node.role() == Some(Role::Standby) && streams(model, node) && !model.has_diverged(node);
     if healthy {
         let upstream = node.upstream.as_ref().map_or("its upstream", NodeName::as_str);
         return Err(format!("{name} is a healthy standby: it streams from {upstream}"));

@@ -84,6 +84,7 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     }
     remember_fault(model, &command);
     warn_of_a_laggard(model, &command);
+    warn_of_one_number(model, &command);
     let id = begin(model, Some(command.clone()), origin);
     if matches!(command, Command::Failover { .. } | Command::Switchover(_)) {
         handing_over::by_order(model, id, &command);
@@ -121,6 +122,18 @@ fn warn_of_a_laggard(model: &mut Model, command: &Command) {
     }
 }
 
+/// One that comes back to a history whose numbers are those of its own: said before anything is begun.
+fn warn_of_one_number(model: &mut Model, command: &Command) {
+    let (Command::Rejoin { node, .. }, Some(source)) = (command, model.primary.clone()) else { return };
+    if let Some(why) = model.pair(node, &source).one_number() {
+        let text = format!(
+            "{node} has diverged from {source}: {why}. PostgreSQL compares only numbers, so neither streaming nor pg_rewind would notice. \
+             The rows that only {node} has are counted, then {node} is made anew"
+        );
+        model.say(Who::Lab, Tone::Warn, text);
+    }
+}
+
 /// Standbys that `follow all` repoints: all that run and don't follow that node already, but for those it follows itself.
 pub fn all_that_can_follow(model: &Model, upstream: &NodeName) -> Vec<NodeName> {
     let can = |n: &&Node| {
@@ -133,7 +146,8 @@ pub fn all_that_can_follow(model: &Model, upstream: &NodeName) -> Vec<NodeName> 
 /// A node that an operation is making appears while it is made.
 fn appear(model: &mut Model, name: &NodeName, upstream: Option<NodeName>) {
     if model.node(name).is_none() {
-        model.nodes.push(Node::new(name.clone(), upstream));
+        let history = upstream.as_ref().and_then(|u| model.node(u)).and_then(|n| n.history);
+        model.nodes.push(Node { history, ..Node::new(name.clone(), upstream) });
     }
 }
 
@@ -195,7 +209,11 @@ pub fn begin(model: &mut Model, command: Option<Command>, origin: Origin) -> OpI
 /// Why a promotion by hand isn't one that the rule's promise covers, if so (see `election`).
 fn election_doubt(model: &Model, chosen: &NodeName) -> Option<String> {
     let rule = model.rule_at_work();
-    let standbys: Vec<&Node> = model.nodes.iter().filter(|n| n.role() == Some(Role::Standby) && n.answers()).collect();
+    if let (Some(node), Some(primary)) = (model.node(chosen).filter(|n| model.has_diverged(n)), &model.primary) {
+        return Some(format!("{} is on another history than {primary}", node.name));
+    }
+    let asked = |n: &&Node| n.role() == Some(Role::Standby) && n.answers() && !model.has_diverged(n);
+    let standbys: Vec<&Node> = model.nodes.iter().filter(asked).collect();
     let answers: Vec<Answer> = standbys
         .iter()
         .filter_map(|n| {
@@ -334,7 +352,10 @@ fn act_of(model: &Model, command: &Command, origin: Origin) -> Result<Act, Strin
         Command::FollowAll(upstream) => Act::FollowAll { standbys: all_that_can_follow(model, &upstream), upstream },
         Command::Failover { .. } => handing_over::canvass(model, 0),
         Command::Switchover(node) => handing_over::switchover(model, primary()?, node),
-        Command::Rejoin { node, way } => Act::Rejoin { node, source: primary()?, way },
+        Command::Rejoin { node, way } => {
+            let source = primary()?;
+            Act::Rejoin { histories: model.pair(&node, &source), node, source, way }
+        }
         Command::Add { name, from } => Act::Add { name, upstream: from.map_or_else(primary, Ok)? },
         Command::AddFresh(name) => Act::AddFresh(name),
         Command::Remove(node) => Act::Remove { upstream: model.node(&node).and_then(|n| n.upstream.clone()), node },
@@ -385,8 +406,11 @@ pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
     for node in &mut model.nodes {
         node.phase = None;
     }
+    for node in &mut model.nodes {
+        node.history = Some(0);
+    }
     if let Some(node) = model.primary.clone() {
-        model.timelines = vec![Timeline { id: 1, parent: None, fork: None, node, at: model.now }];
+        model.timelines = vec![Timeline { id: 1, parent: None, fork: None, node, at: model.now, off: None }];
     }
     model.detector = Detector::default();
     let beat = model.primary.clone().filter(|_| model.heartbeat);

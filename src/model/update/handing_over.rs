@@ -212,10 +212,16 @@ fn is_promoting(model: &Model) -> bool {
     model.ops.values().any(|op| matches!(op.command, Some(Command::Promote(_))))
 }
 
-/// Standbys of this cluster.
+/// Standbys of this cluster that are on the primary's history, or on the way to it.
 fn candidates(model: &Model) -> Vec<NodeName> {
     let ours = |n: &&Node| n.sample.as_ref().map(|s| s.system_identifier) == model.system_identifier;
-    model.nodes.iter().filter(|n| is_standby(n)).filter(ours).map(|n| n.name.clone()).collect()
+    model
+        .nodes
+        .iter()
+        .filter(|n| is_standby(n) && !model.has_diverged(n))
+        .filter(ours)
+        .map(|n| n.name.clone())
+        .collect()
 }
 
 fn handover(model: &mut Model, id: OpId) -> Option<&mut Handover> {
@@ -242,6 +248,9 @@ pub fn canvassed(
         || (by_itself && model.detector.auto.as_ref().is_some_and(|a| a.allow_loss));
     if is_promoting(model) || waiting(model).is_some_and(|h| starts(model, h)) {
         return Ok(ask_again(model, id));
+    }
+    for answer in answers {
+        model.seen_on(&answer.node, answer.timeline);
     }
     let (rule, at_work, standbys) = (model.rule(), model.rule_at_work(), candidates(model));
     let race = Race { rule: at_work.as_ref(), standbys: &standbys, answers };
@@ -332,7 +341,7 @@ fn elected(answers: &[Answer], node: &NodeName, doubt: Option<&str>) -> String {
 
 fn take_over(model: &Model, rule: Option<&SyncRule>, node: NodeName) -> Act {
     let primary = model.primary.clone();
-    let others = |n: &&Node| n.name != node && n.state == NodeState::Running;
+    let others = |n: &&Node| n.name != node && n.state == NodeState::Running && !model.has_diverged(n);
     let followers = primary.iter().flat_map(|p| followers_of(model, p)).filter(others).map(|n| n.name.clone());
     Act::TakeOver { followers: followers.collect(), rule: carried(model, rule, &node), node }
 }
@@ -345,6 +354,9 @@ pub fn reached(model: &mut Model, id: OpId, reached: Reached) -> Vec<Effect> {
         Reached::Stopped => h.detected = Some(now),
         Reached::Chosen(node) => {
             h.elected = Some(now);
+            if let Some(old) = h.old.clone() {
+                model.is_of_one_with(&node, &old);
+            }
             return get_ready(model, &node);
         }
         Reached::Followed => h.repointed = Some(now),
@@ -401,16 +413,20 @@ pub fn take_office(model: &mut Model, name: &NodeName, doubt: Option<String>) ->
 }
 
 /// A timeline that a node began when it was on the one before. Two that are promoted off the same one both call theirs by the same
-/// number.
+/// number, and one node may begin several of one number, when it was brought back in between.
 pub fn begins(model: &mut Model, name: &NodeName, timeline: u32, before: Option<u32>, fork: Option<Lsn>) {
-    let at = model.now;
-    if let Some(known) = model.timelines.iter_mut().find(|t| t.id == timeline && t.node == *name) {
+    let (at, off) = (model.now, model.node(name).and_then(|n| n.history));
+    if let Some(known) = off.and_then(|at| model.timelines.get_mut(at)).filter(|t| t.id == timeline && t.node == *name)
+    {
         known.fork = known.fork.or(fork);
         return;
     }
+    let of_off = off.and_then(|at| model.timelines.get(at)).map(|t| t.id);
     let older = || model.timelines.iter().map(|t| t.id).filter(|id| *id < timeline).max();
-    let parent = before.filter(|id| *id < timeline).or_else(older);
-    model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at });
+    let parent = of_off.or(before).filter(|id| *id < timeline).or_else(older);
+    model.timelines.push(Timeline { id: timeline, parent, fork, node: name.clone(), at, off });
+    let history = model.timelines.len() - 1;
+    model.is_of(name, Some(history));
 }
 
 /// What is known of a new primary once it is one.
@@ -431,10 +447,12 @@ pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
     let (old, new) = (h.old.clone(), h.new.clone());
     let Some(new) = new else { return };
     settle_in(model, &new, taken.timeline, taken.fork, &taken.names);
+    let history = model.node(&new).and_then(|n| n.history);
     for node in &mut model.nodes {
         if taken.followed.contains(&node.name) {
             node.upstream = Some(new.clone());
             node.forked_told = false;
+            node.history = history;
         }
     }
     if let Some(old) = old {

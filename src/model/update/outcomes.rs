@@ -248,6 +248,7 @@ pub fn counted(model: &mut Model, id: OpId, only: &Ids) -> Vec<Effect> {
 fn rejoined(model: &mut Model, name: &NodeName, happened: &Happened) {
     let Happened::Rejoined(how) = happened else { return };
     follow(model, name, &how.source);
+    model.is_of_one_with(name, &how.source);
     state(model, name, NodeState::Running);
     if let Some(node) = model.node_mut(name) {
         node.phase = None;

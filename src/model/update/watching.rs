@@ -50,11 +50,22 @@ fn tell_fork(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
     let forked = |l: &LogLine| l.text.contains("forked off current database system timeline");
     let Some(node) = model.node_mut(name).filter(|n| !n.forked_told && lines.iter().any(forked)) else { return };
     node.forked_told = true;
-    let upstream = node.upstream.as_ref().map_or_else(|| "its upstream".to_owned(), ToString::to_string);
-    let text = format!(
-        "{name} can't follow {upstream}: it has already replayed more than {upstream} had when its timeline forked off. \
-         It only goes on answering reads; `rejoin {name}` mends it"
-    );
+    let text = super::wording::too_far_ahead(model, name);
+    model.say(Who::Lab, Tone::Bad, text);
+}
+
+/// One whose history is another than its upstream's is told as that whatever its log says: where the timelines have one number,
+/// PostgreSQL may stream for good and make no copy.
+fn tell_parted(model: &mut Model, name: &NodeName) {
+    let Some(node) = model.node(name).filter(|n| !n.forked_told && n.role() == Some(Role::Standby)) else { return };
+    let Some(upstream) = node.upstream.as_ref().and_then(|u| model.node(u)) else { return };
+    if model.return_of(name).is_some() || !model.has_parted(node, upstream) {
+        return;
+    }
+    let text = super::wording::parted(model, name, &upstream.name);
+    if let Some(node) = model.node_mut(name) {
+        node.forked_told = true;
+    }
     model.say(Who::Lab, Tone::Bad, text);
 }
 
@@ -128,6 +139,8 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     if after.0 == Role::Primary && before.is_some_and(|b| b.1 < after.1) && is_ours(model, name) {
         super::handing_over::begins(model, name, after.1, before.map(|b| b.1), None);
     }
+    model.seen_on(name, after.1);
+    tell_parted(model, name);
     tell_rival(model, name);
     if model.primary.as_ref() == Some(name) {
         settle_promise(model);

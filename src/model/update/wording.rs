@@ -4,6 +4,7 @@ use crate::model::cluster::SlotRow;
 use crate::model::command::{Command, Rate};
 use crate::model::journal::Tone;
 use crate::model::ledger::{Ids, and, count, or};
+use crate::model::lineage::Era;
 use crate::model::links::{Harm, Which};
 use crate::model::msg::{Happened, Rejoined, Road, SqlResult, Taken};
 use crate::model::verdict::{Side, Verdict};
@@ -52,12 +53,42 @@ pub fn ahead(model: &Model, chosen: &NodeName) -> Option<String> {
     })
 }
 
+/// Of a standby whose log says that its upstream's timeline forked off before its own place.
+pub fn too_far_ahead(model: &Model, name: &NodeName) -> String {
+    let upstream = model.node(name).and_then(|n| n.upstream.clone());
+    let Some(upstream) = upstream else {
+        return format!("{name} can't follow its upstream: their histories have parted");
+    };
+    let pair = model.pair(name, &upstream);
+    let why = match (pair.node.last(), pair.source.get(pair.node.len())) {
+        (Some(own), Some(next)) if pair.node.iter().zip(&pair.source).all(|(a, b)| a.no == b.no) => {
+            format!("{name} has replayed more of {own} than {} had when it began timeline {}", next.by, next.id)
+        }
+        _ => format!("{name} has replayed WAL that is no part of {upstream}'s history"),
+    };
+    format!("{name} can't follow {upstream}: {why}. It only goes on answering reads; `rejoin {name}` mends it")
+}
+
+/// Of a standby on another history than its upstream's.
+pub fn parted(model: &Model, name: &NodeName, upstream: &NodeName) -> String {
+    let pair = model.pair(name, upstream);
+    let on = |line: &[Era]| line.last().map_or_else(|| "a history of its own".to_owned(), ToString::to_string);
+    let why = pair.one_number().map_or_else(
+        || format!("{name} is on {}, and {upstream} on {}", on(&pair.node), on(&pair.source)),
+        |why| format!("{why}. PostgreSQL compares only numbers and may stream all the same"),
+    );
+    format!("{name} has diverged from {upstream}: {why}. {name} is no copy of {upstream}; `rejoin {name}` mends it")
+}
+
 /// For operations that went well, begun at `since`.
 pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp) -> (Tone, String) {
     match (command, happened) {
         (Command::Verify, _) => verify(model),
         (Command::Promote(n), Happened::Promoted { timeline, fork, names }) => {
             let fork = fork.map_or(String::new(), |lsn| format!(", forked off at {lsn}"));
+            let twin = namesake(model, n).map_or(String::new(), |other| {
+                format!(" ({other} began another timeline {timeline}: two histories with one number)")
+            });
             let rule = if names.is_empty() {
                 "without a synchronous rule".to_owned()
             } else {
@@ -65,7 +96,9 @@ pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp
             };
             (
                 Tone::Warn,
-                format!("{n} is a primary on timeline {timeline}{fork}; it now runs {rule} (rules are not replicated)"),
+                format!(
+                    "{n} is a primary on timeline {timeline}{twin}{fork}; it now runs {rule} (rules are not replicated)"
+                ),
             )
         }
         (Command::Failover { .. } | Command::Switchover(_), Happened::HandedOver(taken)) => taken_over(model, taken),
@@ -96,6 +129,13 @@ pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp
         }
         _ => plain(model, command),
     }
+}
+
+/// Who else began a timeline of the number that this node's has.
+fn namesake<'a>(model: &'a Model, node: &NodeName) -> Option<&'a NodeName> {
+    let own = model.node(node)?.history?;
+    let others = model.timelines.iter().enumerate().filter(|(at, t)| *at != own && t.id == model.timelines[own].id);
+    others.map(|(_, t)| &t.node).next_back()
 }
 
 /// A single value is the answer itself; of more the server's own word must do.
@@ -150,7 +190,11 @@ fn rejoined(model: &Model, node: &NodeName, how: &Rejoined, since: Stamp) -> (To
     let detour = how.detour.as_ref().map_or(String::new(), |why| format!(" ({why})"));
     let beyond = how.fork.zip(how.end).filter(|(fork, end)| end > fork);
     let fork = beyond.map_or(String::new(), |(fork, end)| {
-        format!("; its history had parted at {fork} and went on to {end}, {} bytes", end.bytes_ahead_of(fork))
+        format!(
+            "; {node}'s history had parted from {0}'s at {fork} and went on to {end}, {1} bytes",
+            how.source,
+            end.bytes_ahead_of(fork)
+        )
     });
     let rows = match &how.only {
         Err(why) => format!("; what only it had could not be counted: {why}"),

@@ -100,7 +100,10 @@ fn draw_box(buf: &mut Buffer, rect: Rect, name: &str, card: &Card, selected: boo
     put(buf, inner, x, inner.y, &head, card.face.style);
     put(buf, inner, at_right(card.face.word), inner.y, card.face.word, card.face.style);
     put(buf, inner, x, inner.y + 1, &card.lsn, value);
-    put(buf, inner, at_right(&card.timeline), inner.y + 1, &card.timeline, theme.dim);
+    let full = format!("{}{}", card.timeline, card.began_by);
+    let fits = prose::width(&card.lsn) + 1 + prose::width(&full) <= room;
+    let timeline = if fits { &full } else { &card.timeline };
+    put(buf, inner, at_right(timeline), inner.y + 1, timeline, theme.dim);
     put(buf, inner, x, inner.y + 2, &prose::clip(&card.note, room), if card.stale { theme.warn } else { value });
 }
 

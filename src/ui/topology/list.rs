@@ -128,7 +128,7 @@ fn head(card: &Card, name: &str, rect: Rect, view: &View) -> Vec<Span<'static>> 
     // One line, and a short one: what matters now goes before where in the log.
     if rect.height > 1 || rect.width >= 44 {
         spans.push(Span::styled(card.lsn.clone(), value));
-        spans.push(Span::styled(format!(" {} ", card.timeline), view.theme.dim));
+        spans.push(Span::styled(format!(" {}{} ", card.timeline, card.began_by), view.theme.dim));
     }
     spans
 }
