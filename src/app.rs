@@ -1,5 +1,6 @@
 //! Composition: the command line carried out, one lab and its message loop, and what shows it: the screen or plain lines.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -165,6 +166,8 @@ async fn let_chaos_loose(common: &Common, words: crate::cli::ChaosWords) -> Resu
 struct Wanted {
     topology: Topology,
     needs: Needs,
+    /// Of a lesson whose steps go by the version of PostgreSQL: what it is up to the first change, and from each on.
+    by_version: BTreeMap<u32, Script>,
     script: Option<Script>,
     writer: WriterPlan,
     chaos: Option<chaos::Orders>,
@@ -172,16 +175,28 @@ struct Wanted {
 
 impl Wanted {
     fn sandbox(topology: Topology) -> Self {
-        Self { topology, needs: Needs::default(), script: None, writer: WriterPlan::default(), chaos: None }
+        Self {
+            topology,
+            needs: Needs::default(),
+            by_version: BTreeMap::new(),
+            script: None,
+            writer: WriterPlan::default(),
+            chaos: None,
+        }
     }
 
     fn lesson(common: &Common, name: &str) -> Result<Self, LoadError> {
-        let Scenario { topology, script, writer, requires, .. } = scenario::load(name)?;
+        let Scenario { topology, script, writer, requires, turns, .. } = scenario::load(name)?;
         if common.read_only {
             return Err(LoadError::ReadOnly(script.name));
         }
         let needs = Needs { least: requires };
-        Ok(Self { topology, needs, script: Some(script), writer, chaos: None })
+        let first = turns.first().map(|first| first - 1);
+        let majors = first.into_iter().chain(turns);
+        let by_version = majors
+            .map(|major| Ok((major, scenario::load_for(name, major)?.script)))
+            .collect::<Result<_, LoadError>>()?;
+        Ok(Self { topology, needs, by_version, script: Some(script), writer, chaos: None })
     }
 }
 
@@ -192,6 +207,12 @@ async fn open(common: &Common, mut wanted: Wanted, manner: &Manner) -> Result<u8
         ground = setup::find(common, wanted.needs) => ground?,
         code = &mut ended => return Ok(code),
     };
+    let mut by_version = std::mem::take(&mut wanted.by_version);
+    if let Some(from) =
+        by_version.range(..=ground.major()).next_back().or(by_version.first_key_value()).map(|(from, _)| *from)
+    {
+        wanted.script = by_version.remove(&from);
+    }
     wanted.topology.settings.extend(common.settings.iter().cloned());
     if let Some(script) = &mut wanted.script {
         script.by_hand = !manner.headless;

@@ -177,6 +177,8 @@ pub struct Op {
     pub targets: Vec<NodeName>,
 }
 
+/// The major version of PostgreSQL that a lab has when nobody asks for another.
+pub const POSTGRES: u32 = 18;
 /// Figures that come so many milliseconds after a moment bring all that was tried until then.
 const TOLD_MS: u64 = 300;
 

@@ -2,10 +2,12 @@
 //!
 //! The shipped lessons are embedded in the binary; a lesson is named by its number, its file name or a path.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use crate::model::POSTGRES;
 use crate::model::msg::{Topology, WriterPlan};
 use crate::model::script::Script;
 
@@ -38,6 +40,8 @@ pub struct Scenario {
     pub minutes: Option<u32>,
     /// The major version of PostgreSQL that it needs at least.
     pub requires: Option<u32>,
+    /// The major versions of PostgreSQL with which its steps change.
+    pub turns: BTreeSet<u32>,
 }
 
 macro_rules! shipped {
@@ -71,9 +75,9 @@ shipped![
     "34-what-a-quiet-primary-hides",
 ];
 
-/// Reads a lesson from its text; `name` is for messages and becomes the script's name.
+/// Reads a lesson from its text; `name` is for messages and becomes the script's name. The steps are those for [`POSTGRES`].
 pub fn parse(name: &str, text: &str) -> Result<Scenario, Complaint> {
-    file::scenario(name, text)
+    file::scenario(name, text, POSTGRES)
 }
 
 /// What is wrong with a lesson, as far as that can be told without starting anything, in the order of the file; and how many
@@ -122,10 +126,15 @@ pub enum LoadError {
     Invalid(#[from] Box<Complaint>),
 }
 
-/// Finds a lesson by number ("8", "08"), by name ("08-sync-blocks", "sync-blocks") or by path.
+/// Finds a lesson by number ("8", "08"), by name ("08-sync-blocks", "sync-blocks") or by path. The steps are those for [`POSTGRES`].
 pub fn load(name: &str) -> Result<Scenario, LoadError> {
+    load_for(name, POSTGRES)
+}
+
+/// The same with the steps for this major version of PostgreSQL.
+pub fn load_for(name: &str, major: u32) -> Result<Scenario, LoadError> {
     let (name, text) = find(name)?;
-    Ok(parse(&name, &text).map_err(Box::new)?)
+    Ok(file::scenario(&name, &text, major).map_err(Box::new)?)
 }
 
 /// The name for messages, and the text.

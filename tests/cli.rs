@@ -619,16 +619,16 @@ fn programs_of(version: &str) -> tempfile::TempDir {
 #[test]
 fn programs_are_judged_by_their_version() {
     let old = "PostgreSQL 14 is too old: replab needs 15 or newer";
-    let new = "PostgreSQL 19 is newer than what replab is made for (15 to 18)";
-    for (version, word, part) in [("14.9", "no ", old), ("19beta1", "ok ", new), ("15.2", "ok ", "PostgreSQL 15.2")] {
+    let new = "PostgreSQL 20 is newer than what replab is made for (15 to 19)";
+    for (version, word, part) in [("14.9", "no ", old), ("20beta1", "ok ", new), ("19rc1", "ok ", "PostgreSQL 19rc1")] {
         let folder = programs_of(version);
         let dir = folder.path().to_str().unwrap();
         let doctor = replab(&["doctor", "--pg-bin", dir], no_engine);
         let line = doctor.out.lines().find(|line| line.contains("programs")).unwrap();
         assert!(line.starts_with(word) && line.contains(part), "{version}: {}", doctor.out);
-        assert_eq!(line.contains("newer than"), version == "19beta1", "{line}");
+        assert_eq!(line.contains("newer than"), version == "20beta1", "{line}");
     }
-    for (version, part) in [("14.9", old), ("19beta1", new)] {
+    for (version, part) in [("14.9", old), ("20beta1", new)] {
         let folder = programs_of(version);
         let words = ["up", "--headless", "--runtime", "process", "--pg-bin", folder.path().to_str().unwrap()];
         let out = replab(&words, no_engine);

@@ -1,4 +1,4 @@
-//! The Docker runtime against a real engine and real servers: images `replab/postgres:17` and `:18`.
+//! The Docker runtime against a real engine and real servers: images `replab/postgres:17`, `:18` and `:19`.
 
 mod common;
 
@@ -207,6 +207,13 @@ async fn a_lab_on_18() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lab_on_19() {
+    if let Some((engine, image)) = ground_or_skip(19).await {
+        Box::pin(whole_life(&engine, &image)).await;
+    }
+}
+
 async fn whole_life(engine: &Engine, image: &docker::Image) {
     let mut lab = Lab::new(engine, image, engine);
     template_is_made_once(&lab, engine, image).await;
@@ -239,7 +246,12 @@ async fn template_is_made_once(lab: &Lab, engine: &Engine, image: &docker::Image
     let begun = Instant::now();
     lab.prepare().await;
     println!("prepared again in {:?}", begun.elapsed());
-    assert!(lab.runtime.postgres().starts_with(&format!("{}.", image.major)), "{}", lab.runtime.postgres());
+    assert_eq!(
+        replab::runtime::versions::major_of(&lab.runtime.postgres()),
+        Some(image.major),
+        "{}",
+        lab.runtime.postgres()
+    );
 }
 
 async fn copies_start(lab: &Lab) {
@@ -604,6 +616,11 @@ async fn the_image_of_17_keeps_the_contract() {
 #[tokio::test]
 async fn the_image_of_18_keeps_the_contract() {
     image_keeps_the_contract(18).await;
+}
+
+#[tokio::test]
+async fn the_image_of_19_keeps_the_contract() {
+    image_keeps_the_contract(19).await;
 }
 
 /// Its connections stay open, and nothing comes through them: only the pings can tell.

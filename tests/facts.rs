@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use common::stage::{Stage, name};
@@ -12,6 +13,7 @@ use replab::model::command::Rate;
 use replab::model::ledger::{Counts, Ids};
 use replab::model::msg::WriterPlan;
 use replab::runtime::Runtime;
+use replab::runtime::versions::major_of;
 
 const CLIENTS: u32 = 4;
 const ROWS: &str = "SELECT count(*) FROM replab.writes";
@@ -20,11 +22,12 @@ fn writer() -> WriterPlan {
     WriterPlan { clients: CLIENTS, rate: Rate::PerSecond(400), ..WriterPlan::default() }
 }
 
-everywhere! { writer();
+on_every_version! { writer();
     what_a_client_learns_of_a_commit_that_waits
     levels_against_faults
     names_and_roles
     fresh_is_who_was_waited_for
+    what_goes_by_the_version
 }
 
 fn acked(m: &Model) -> u64 {
@@ -181,7 +184,7 @@ async fn a_timeout_in_a_procedure_fires<R: Runtime>(stage: &mut Stage<R>) {
 
 async fn timeouts_do_not_fire<R: Runtime>(stage: &mut Stage<R>) {
     let mut timeouts = vec!["statement_timeout"];
-    if !stage.model().postgres.starts_with("15.") {
+    if major_of(&stage.model().postgres) >= Some(17) {
         timeouts.push("transaction_timeout");
     }
     for timeout in timeouts {
@@ -389,4 +392,95 @@ async fn against<R: Runtime>(stage: &mut Stage<R>, case: &Case) {
     stage.command(case.cure).await;
     stage.command("resume").await;
     commits_return(stage, "commits after the cure").await;
+}
+
+/// What there is from one version to another: settings by their names, columns of views as `view.column`.
+const THERE: &[(&str, RangeInclusive<u32>)] = &[
+    ("escape_string_warning", 15..=18),
+    ("io_workers", 18..=18),
+    ("io_min_workers", 19..=NEWEST),
+    ("io_max_workers", 19..=NEWEST),
+    ("transaction_timeout", 17..=NEWEST),
+    ("sync_replication_slots", 17..=NEWEST),
+    ("synchronized_standby_slots", 17..=NEWEST),
+    ("idle_replication_slot_timeout", 18..=NEWEST),
+    ("max_active_replication_origins", 18..=NEWEST),
+    ("effective_wal_level", 19..=NEWEST),
+    ("wal_sender_shutdown_timeout", 19..=NEWEST),
+    ("pg_replication_slots.conflicting", 16..=NEWEST),
+    ("pg_replication_slots.failover", 17..=NEWEST),
+    ("pg_replication_slots.invalidation_reason", 17..=NEWEST),
+    ("pg_replication_slots.slotsync_skip_reason", 19..=NEWEST),
+    ("pg_stat_recovery.pause_state", 19..=NEWEST),
+    ("pg_stat_subscription_stats.sync_error_count", 15..=18),
+    ("pg_stat_subscription_stats.sync_table_error_count", 19..=NEWEST),
+    ("pg_stat_subscription_stats.sync_seq_error_count", 19..=NEWEST),
+    ("pg_stat_subscription_stats.confl_update_missing", 18..=NEWEST),
+    ("pg_stat_subscription_stats.confl_update_deleted", 19..=NEWEST),
+    ("pg_subscription.suborigin", 16..=NEWEST),
+    ("pg_subscription.subfailover", 17..=NEWEST),
+    ("pg_subscription.subretaindeadtuples", 19..=NEWEST),
+];
+const NEWEST: u32 = 99;
+
+/// Defaults that differ: the setting, the version with which it changed, what it was and is.
+const DEFAULTS: &[(&str, u32, &str, &str)] =
+    &[("jit", 19, "on", "off"), ("log_lock_waits", 19, "off", "on"), ("max_locks_per_transaction", 19, "64", "128")];
+
+/// docs/facts.md, "What goes by the version".
+async fn what_goes_by_the_version<R: Runtime>(mut stage: Stage<R>) {
+    let major = major_of(&stage.model().postgres).unwrap();
+    assert_eq!(stage.psql("p", "SELECT current_setting('server_version_num')::int / 10000").await, major.to_string());
+    for (what, versions) in THERE {
+        let sql = match what.split_once('.') {
+            Some((view, column)) => format!(
+                "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('pg_catalog.{view}') AND attname = '{column}'"
+            ),
+            None => format!("SELECT count(*) FROM pg_settings WHERE name = '{what}'"),
+        };
+        let there = u32::from(versions.contains(&major)).to_string();
+        assert_eq!(stage.psql("p", &sql).await, there, "{what} on {major}");
+    }
+    for (setting, changed, before, after) in DEFAULTS {
+        let sql = format!("SELECT boot_val FROM pg_settings WHERE name = '{setting}'");
+        assert_eq!(
+            stage.psql("p", &sql).await,
+            if major < *changed { *before } else { *after },
+            "{setting} on {major}"
+        );
+    }
+    let waits = "WAIT FOR LSN '0/1' WITH (MODE 'standby_replay', TIMEOUT '5s')";
+    match stage.try_psql("s1", waits).await {
+        Ok(said) => assert!(major >= 19 && said == "success", "{said} on {major}"),
+        Err(why) => assert!(major < 19 && why.contains("syntax error at or near \"WAIT\""), "{why} on {major}"),
+    }
+    // The template's own: few of these processes in each of many small servers.
+    if let Some(workers) = ["io_workers", "io_min_workers"].get((major as usize).wrapping_sub(18)) {
+        assert_eq!(stage.psql("p", &format!("SHOW {workers}")).await, "1");
+    }
+    a_changed_rule_on_a_quiet_primary(&mut stage, major).await;
+    stage.close().await;
+}
+
+/// Up to 18 a rule that changes releases nobody by itself: s2's next reply does, 10 s after the last one. On 19 it may: with and
+/// without a reply, both was seen.
+async fn a_changed_rule_on_a_quiet_primary<R: Runtime>(stage: &mut Stage<R>, major: u32) {
+    stage.rest().await;
+    stage.command("heartbeat off").await;
+    stage.command("sync first 1 (s1)").await;
+    stage.until_psql("p", "SELECT sync_state FROM pg_stat_replication WHERE application_name = 's1'", "sync").await;
+    stage.command("freeze s1").await;
+    stage.command("write 1").await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    stage.until_psql("p", waiting, "1").await;
+    let told_all =
+        "SELECT replay_lsn = pg_current_wal_flush_lsn() FROM pg_stat_replication WHERE application_name = 's2'";
+    stage.until_psql("p", told_all, "t").await;
+    let reply = "SELECT reply_time FROM pg_stat_replication WHERE application_name = 's2'";
+    let before = stage.psql("p", reply).await;
+    stage.command("sync first 1 (s2)").await;
+    stage.until_psql("p", waiting, "0").await;
+    let after = stage.psql("p", reply).await;
+    println!("PostgreSQL {major}: released with s2's reply of {after}, before that of {before}");
+    assert!(major >= 19 || before != after, "released without a reply on {major}");
 }

@@ -13,7 +13,7 @@ use replab::model::standing::Link;
 use replab::model::{Model, Node};
 use replab::runtime::Runtime;
 
-everywhere! { WriterPlan::default();
+on_every_version! { WriterPlan::default();
     a_slot_from_reserved_to_lost
     a_low_disk_holds_the_writer
     an_unreserved_slot_can_go_back
@@ -78,7 +78,7 @@ async fn a_slot_from_reserved_to_lost<R: Runtime>(mut stage: Stage<R>) {
 }
 
 fn major(model: &Model) -> u32 {
-    model.postgres.split('.').next().unwrap().parse().unwrap()
+    replab::runtime::versions::major_of(&model.postgres).unwrap()
 }
 
 /// A lost slot is refused in other words since 18 (docs/facts.md, "Slots").
@@ -101,11 +101,20 @@ async fn rebuilt<R: Runtime>(stage: &mut Stage<R>) {
     until_status(stage, "reserved").await;
 }
 
-/// 18 only: a slot that nobody uses for so long is lost at the next checkpoint, however little it keeps; not before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_slot_is_lost_on_18() {
+    an_idle_slot_is_lost(18).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_slot_is_lost_on_19() {
+    an_idle_slot_is_lost(19).await;
+}
+
+/// From 18 on: a slot that nobody uses for so long is lost at the next checkpoint, however little it keeps; not before.
+async fn an_idle_slot_is_lost(major: u32) {
     let topology = Topology::primary_with(2);
-    let Some(mut stage) = Stage::in_docker(18, topology, WriterPlan::default()).await else { return };
+    let Some(mut stage) = Stage::in_docker(major, topology, WriterPlan::default()).await else { return };
     until_status(&mut stage, "reserved").await;
     stage.command("set idle_replication_slot_timeout 1s on p").await;
     stage.command("stop s1").await;

@@ -15,6 +15,7 @@ use crate::recording::shipped::{SHIPPED, named};
 use crate::runtime::RuntimeError;
 use crate::runtime::docker::{self, Engine};
 use crate::runtime::process::Programs;
+use crate::runtime::versions;
 use crate::scenario;
 use crate::ui::start::{Entry, Opens, StartMenu};
 
@@ -295,7 +296,7 @@ pub async fn build_image(common: &Common) -> Result<u8> {
 pub async fn list_images(common: &Common) -> Result<u8> {
     let engine = Engine::connect().await.map_err(|e| eyre!("{e}"))?;
     let mut rows = Vec::new();
-    for major in 15..=19 {
+    for major in versions::MADE_FOR {
         let choice = docker::ImageChoice { explicit: None, major };
         if let Some(image) = docker::find_image(&engine, &choice).await.map_err(|e| eyre!("{e}"))? {
             rows.push((major, image.name));

@@ -10,17 +10,15 @@ use tokio::sync::mpsc;
 
 use super::plain::complain;
 use crate::cli::Common;
+use crate::model::POSTGRES;
 use crate::pg::secret::TemplateKey;
 use crate::runtime::docker::{self, DockerRuntime, Engine, Image, ImageChoice};
 use crate::runtime::process::{ProcessRuntime, Programs};
-use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, free_bytes, owner};
+use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, free_bytes, owner, versions};
 
 mod wish;
 
 pub use wish::{Contradiction, Needs, Wish};
-
-/// The major version when nobody asks for another.
-pub const MAJOR: u32 = 18;
 
 /// A place for a lab.
 #[derive(Debug)]
@@ -44,6 +42,17 @@ pub struct Ground {
     pub source: String,
     /// The templates' key.
     pub key: TemplateKey,
+}
+
+impl Ground {
+    /// The major version of its PostgreSQL.
+    pub fn major(&self) -> u32 {
+        let version = match &self.place {
+            Place::Docker(runtime) => runtime.postgres(),
+            Place::Process(runtime) => runtime.postgres(),
+        };
+        versions::major_of(&version).unwrap_or(POSTGRES)
+    }
 }
 
 /// No place was found: what was tried, one line each.

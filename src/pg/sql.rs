@@ -1,4 +1,4 @@
-//! All SQL text of the lab. Knows no connection; every statement runs on PostgreSQL 15 to 18, on a primary and, where it
+//! All SQL text of the lab. Knows no connection; every statement runs on PostgreSQL 15 to 19, on a primary and, where it
 //! only reads, on a standby. The statements behind a person's acts are public and hold their values: what is shown of an act
 //! is the very text that was sent.
 

@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-/// The versions that the lab's SQL and settings are made for. Tested are 17 and 18 in containers and, as processes, what the
-/// machine has (15 on Debian 12); nothing runs 16.
-const MADE_FOR: RangeInclusive<u32> = 15..=18;
+/// The versions that the lab's SQL and settings are made for. Tested are 17, 18 and 19 (a release candidate) in containers and, as
+/// processes, what the machine has (15 on Debian 12); nothing runs 16.
+pub const MADE_FOR: RangeInclusive<u32> = 15..=19;
 
 /// Which versions are wanted; by default any will do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,12 @@ pub fn judge(major: u32) -> Result<Option<String>, String> {
     }
 }
 
+/// The major version in a version as PostgreSQL tells it: 18 of "18.6", 19 of "19rc1" and "19devel".
+pub fn major_of(version: &str) -> Option<u32> {
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..end].parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,10 +58,18 @@ mod tests {
     }
 
     #[test]
+    fn the_major_version_is_read_of_every_release() {
+        for (version, major) in [("15.18", 15), ("18", 18), ("19rc1", 19), ("19beta2", 19), ("20devel", 20)] {
+            assert_eq!(major_of(version), Some(major), "{version}");
+        }
+        assert_eq!(major_of("devel"), None);
+    }
+
+    #[test]
     fn versions_are_judged() {
         assert!(judge(14).is_err());
         assert_eq!(judge(15), Ok(None));
-        assert_eq!(judge(18), Ok(None));
-        assert!(judge(19).expect("may work").is_some());
+        assert_eq!(judge(19), Ok(None));
+        assert!(judge(20).expect("may work").is_some());
     }
 }

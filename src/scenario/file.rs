@@ -1,7 +1,7 @@
 //! From a file's tree to the model's values: head, cluster, writer; the steps are in `steps`. Format:
 //! docs/scenario-format.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -10,19 +10,20 @@ use super::fields;
 use super::settings::{self, When};
 use super::tree::{self, Mistake, Reader, Text};
 use super::{Complaint, Scenario, flow, steps};
-use crate::model::NodeName;
 use crate::model::command::Rate;
 use crate::model::msg::{NodePlan, Topology, WriterPlan};
 use crate::model::script::Script;
+use crate::model::{NodeName, POSTGRES};
 
 /// Nodes that a lab may begin with: a primary and sixteen standbys.
 const NODES_MAX: usize = 17;
 /// Variables that a lesson may have.
 const VARS_MAX: usize = 100;
 
-/// A lesson from its text, for playing: the first mistake that keeps it from being played, else the lesson.
-pub fn scenario(name: &str, text: &str) -> Result<Scenario, Complaint> {
-    let (lesson, mistakes, _) = read(name, text);
+/// A lesson from its text, for playing on this major version of PostgreSQL: the first mistake that keeps it from being played, else
+/// the lesson.
+pub fn scenario(name: &str, text: &str, major: u32) -> Result<Scenario, Complaint> {
+    let Read { lesson, mistakes, .. } = read(name, text, major);
     match (mistakes.into_iter().find(|m| m.grave), lesson) {
         (None, Some(lesson)) => Ok(lesson),
         (Some(mistake), _) => Err(mistake.complaint),
@@ -30,10 +31,18 @@ pub fn scenario(name: &str, text: &str) -> Result<Scenario, Complaint> {
     }
 }
 
-/// Everything that is wrong with a lesson, as far as that can be told without starting anything; and how many more there are.
+/// Everything that is wrong with a lesson, as far as that can be told without starting anything; and how many more there are. Where
+/// its steps go by the version of PostgreSQL, those of every version are looked at.
 pub fn check(name: &str, text: &str) -> (Vec<Complaint>, usize) {
-    let (_, mistakes, more) = read(name, text);
-    (mistakes.into_iter().map(|m| m.complaint).collect(), more)
+    let Read { turns, mistakes, more, .. } = read(name, text, POSTGRES);
+    let mut told: Vec<Complaint> = mistakes.into_iter().map(|m| m.complaint).collect();
+    for major in turns.first().map(|first| first - 1).into_iter().chain(turns.iter().copied()) {
+        let mistakes = read(name, text, major).mistakes;
+        let new: Vec<_> = mistakes.into_iter().map(|m| m.complaint).filter(|c| !told.contains(c)).collect();
+        told.extend(new);
+    }
+    told.sort_by_key(|c| (c.line, c.column));
+    (told, more)
 }
 
 /// A topology from its text.
@@ -55,20 +64,32 @@ pub fn topology(name: &str, text: &str) -> Result<Topology, Complaint> {
     }
 }
 
-fn read(name: &str, text: &str) -> (Option<Scenario>, Vec<Mistake>, usize) {
-    let mut reader = Reader::new(name, text);
-    let lesson = reader.tree().and_then(|table| lesson(&mut reader, name, &table));
-    let (mistakes, more) = reader.into_mistakes();
-    (lesson, mistakes, more)
+/// What reading a file gives.
+struct Read {
+    lesson: Option<Scenario>,
+    turns: BTreeSet<u32>,
+    mistakes: Vec<Mistake>,
+    /// So many more.
+    more: usize,
 }
 
-fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>) -> Option<Scenario> {
+fn read(name: &str, text: &str, major: u32) -> Read {
+    let mut reader = Reader::new(name, text);
+    let table = reader.tree();
+    let turns = table.as_ref().map(|table| steps::turns(&mut reader, table)).unwrap_or_default();
+    let lesson = table.and_then(|table| lesson(&mut reader, name, &table, major));
+    let lesson = lesson.map(|lesson| Scenario { turns: turns.clone(), ..lesson });
+    let (mistakes, more) = reader.into_mistakes();
+    Read { lesson, turns, mistakes, more }
+}
+
+fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>, major: u32) -> Option<Scenario> {
     reader.shaped(table, &fields::LESSON, &(0..0));
     let settings = settings(reader, table);
     let topology = cluster(reader, table, settings);
     let writer = writer(table);
     let vars = vars(reader, table);
-    let mut read = steps::read(reader, table, &vars);
+    let mut read = steps::read(reader, table, &vars, major);
     flow::check(reader, &topology, &mut read);
     if reader.is_hopeless() {
         return None;
@@ -86,6 +107,7 @@ fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>) -> Option<Sc
         level,
         minutes: tree::whole(table, "minutes"),
         requires: tree::whole(table, "requires"),
+        turns: BTreeSet::new(),
     })
 }
 

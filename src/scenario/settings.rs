@@ -1,7 +1,7 @@
-//! The settings that PostgreSQL 15 to 18 have, and which values they can take: what a file says of them is held against that
+//! The settings that PostgreSQL 15 to 19 have, and which values they can take: what a file says of them is held against that
 //! before anything starts. Knows no server; what a server says in the end is its own.
 //!
-//! `settings.tsv` is pg_settings of 15, 17 and 18 put together (name, vartype, unit, least, greatest, when it can be changed, words),
+//! `settings.tsv` is pg_settings of 15, 17, 18 and 19 put together (name, vartype, unit, least, greatest, when it can be changed, words),
 //! the ranges and words of all of them.
 
 use std::collections::BTreeMap;

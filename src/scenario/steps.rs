@@ -1,6 +1,7 @@
 //! The steps: each read, repeated where it says so, with what stands alone (chapters, hints, notes) given to the step after it
 //! and every question followed by its answer. Knows no cluster: what can't go well is for `flow`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -17,6 +18,8 @@ use crate::model::script::{Query, Question, Step, StepKind, Wanted};
 
 /// Steps a lesson may have.
 const STEPS_MAX: usize = 1_000;
+/// Versions of PostgreSQL with which a lesson's steps may change.
+const TURNS_MAX: usize = 4;
 /// A wait without `within` waits this long.
 const WITHIN_MS: u64 = 10_000;
 
@@ -57,8 +60,34 @@ impl Trimmings {
     }
 }
 
-/// The steps of a lesson.
-pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Placed> {
+/// The major versions of PostgreSQL with which the steps change: the first that has a step, or hasn't it any more.
+pub fn turns(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeSet<u32> {
+    let items = table.get("step").and_then(|v| v.get_ref().as_array());
+    let mut turns = BTreeSet::new();
+    for step in items.into_iter().flatten().filter_map(|item| item.get_ref().as_table()) {
+        let [since, until] = ["since", "until"].map(|field| tree::whole(step, field));
+        let place = tree::key_place(step, if until.is_some() { "until" } else { "since" }).unwrap_or(0..0);
+        if since.zip(until).is_some_and(|(since, until)| since > until) {
+            reader.wrong(place, "a step that ends with a version before the one it begins with never comes");
+            continue;
+        }
+        turns.extend(since.into_iter().chain(until.map(|last| last + 1)));
+        if turns.len() > TURNS_MAX {
+            reader.wrong(place, format!("the steps change with {TURNS_MAX} versions of PostgreSQL at most"));
+            return BTreeSet::new();
+        }
+    }
+    turns
+}
+
+/// Whether a step is for this major version of PostgreSQL.
+fn is_for(step: &DeTable<'_>, major: u32) -> bool {
+    tree::whole(step, "since").is_none_or(|since| since <= major)
+        && tree::whole(step, "until").is_none_or(|until| major <= until)
+}
+
+/// The steps of a lesson, as they are on this major version of PostgreSQL.
+pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars, major: u32) -> Vec<Placed> {
     let items = table.get("step").and_then(|v| v.get_ref().as_array());
     if let Some(more) = items.and_then(|items| items.get(2 * STEPS_MAX)) {
         reader.wrong(more.span(), format!("a lesson has at most {STEPS_MAX} steps"));
@@ -70,7 +99,7 @@ pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars) -> Vec<Pl
     // One copy for all steps: variables may be long, and steps many. What a step's rounds name is taken back after it.
     let (mut named, mut lent) = (vars.clone(), None::<&str>);
     for item in items.into_iter().flatten() {
-        let Some(step) = item.get_ref().as_table() else { continue };
+        let Some(step) = item.get_ref().as_table().filter(|step| is_for(step, major)) else { continue };
         if let Some(name) = lent.take() {
             match vars.get(name) {
                 Some(own) => drop(named.insert(name.to_owned(), own.clone())),

@@ -330,11 +330,25 @@ impl<R: Runtime> Stage<R> {
     }
 }
 
-/// Tests on every ground: `everywhere! { fn_name ... }`, each an `async fn name<R: Runtime>(stage: Stage<R>)`, on a primary
-/// with two standbys and this writer.
+/// Tests on every ground: `everywhere! { writer; fn_name ... }`, each an `async fn name<R: Runtime>(stage: Stage<R>)`, on a primary
+/// with two standbys and this writer. On PostgreSQL 19 only the full set plays them.
 #[macro_export]
 macro_rules! everywhere {
-    ($writer:expr; $($name:ident)*) => {$(
+    ($writer:expr; $($name:ident)*) => {
+        $crate::on_grounds! { (ignore = "the full set plays it") $writer; $($name)* }
+    };
+}
+
+/// The same for what may go by the version of PostgreSQL: played on 19 too.
+#[macro_export]
+macro_rules! on_every_version {
+    ($writer:expr; $($name:ident)*) => { $crate::on_grounds! { (cfg(all())) $writer; $($name)* } };
+}
+
+/// How both are written: the attribute is that of the tests on 19.
+#[macro_export]
+macro_rules! on_grounds {
+    (($on_19:meta) $writer:expr; $($name:ident)*) => {$(
         mod $name {
             use super::*;
             use $crate::common::stage::Stage;
@@ -357,6 +371,14 @@ macro_rules! everywhere {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn in_docker_18() {
                 if let Some(stage) = Stage::in_docker(18, Topology::primary_with(2), $writer).await {
+                    super::$name(stage).await;
+                }
+            }
+
+            #[$on_19]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn in_docker_19() {
+                if let Some(stage) = Stage::in_docker(19, Topology::primary_with(2), $writer).await {
                     super::$name(stage).await;
                 }
             }

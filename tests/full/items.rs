@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use replab::report::Report;
+use replab::runtime::versions::major_of;
 use replab::scenario::SHIPPED;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -14,8 +15,12 @@ use crate::matrix::faults::{FAULTS, MODES};
 use crate::matrix::page;
 use crate::state::State;
 
-const GROUNDS: [Ground; 3] = [Ground::Process, Ground::Docker(17), Ground::Docker(18)];
+const GROUNDS: [Ground; 4] = [Ground::Process, Ground::Docker(17), Ground::Docker(18), Ground::Docker(19)];
+/// Test programs whose tests on 19 are left to the full set.
+const SUITES: [&str; 5] = ["detection", "failover", "lab", "links", "truth"];
 const SEEDS: std::ops::RangeInclusive<u32> = 1..=20;
+/// Such a program has some dozen tests, of half a minute each at most, and is compiled first.
+const SUITE_LIMIT: Duration = Duration::from_mins(25);
 /// A lesson takes a minute; chaos its own minute, and what brings the lab up and to rest.
 const LIMIT: Duration = Duration::from_mins(6);
 /// A program that was asked to end has this long to clean up.
@@ -34,6 +39,8 @@ enum What {
     Row(&'static str),
     Lesson(&'static str),
     Chaos(u32),
+    /// The tests on 19 of a test program.
+    Suite(&'static str),
 }
 
 /// All, the quick ones first.
@@ -57,6 +64,10 @@ pub fn all() -> Vec<Item> {
             });
         }
     }
+    for suite in SUITES {
+        let ground = Ground::Docker(19);
+        items.push(Item { name: format!("tests/{}/{suite}", ground_name(ground)), ground, what: What::Suite(suite) });
+    }
     for ground in [Ground::Process, Ground::Docker(18)] {
         for seed in SEEDS {
             items.push(Item {
@@ -79,6 +90,7 @@ impl Item {
         match self.what {
             What::Row(fault) => self.row(fault, state),
             What::Lesson(lesson) => self.lesson(lesson, state),
+            What::Suite(suite) => self.suite(suite, state),
             What::Chaos(seed) => self.program(&["chaos", "--seed", &seed.to_string(), "--for", "1m"], state).map(drop),
         }
     }
@@ -113,39 +125,48 @@ impl Item {
             return Err(format!("verdict {}, {:?}", report.verdict, report.expectations));
         }
         match self.ground {
-            Ground::Docker(major) if !report.postgres.starts_with(&format!("{major}.")) => Err(report.postgres),
+            Ground::Docker(major) if major_of(&report.postgres) != Some(major) => Err(report.postgres),
             _ => Ok(()),
         }
     }
 
-    /// The program itself, in a house of its own; what it said is kept beside the state.
+    fn suite(&self, suite: &str, state: &State) -> Result<(), String> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--release", "--locked", "--test", suite, "--", "--ignored", "in_docker_19"]);
+        self.to_its_end(cargo.current_dir(env!("CARGO_MANIFEST_DIR")), SUITE_LIMIT, state)
+    }
+
+    /// The program itself, in a house of its own.
     fn program(&self, words: &[&str], state: &State) -> Result<(), String> {
         let house = House::prepared(self.ground);
+        // Chaos that fails leaves its scenario where it ran.
+        self.to_its_end(house.replab(words).current_dir(&state.folder), LIMIT, state)
+    }
+
+    /// A command within its time; what it said is kept beside the state.
+    fn to_its_end(&self, command: &mut Command, limit: Duration, state: &State) -> Result<(), String> {
         let log = state.log(&self.name);
         let out = std::fs::File::create(&log).map_err(|e| e.to_string())?;
         let err = out.try_clone().map_err(|e| e.to_string())?;
-        let mut command: Command = house.replab(words);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        // Chaos that fails leaves its scenario where it ran.
-        command.current_dir(&state.folder);
         let mut child = command.spawn().map_err(|e| e.to_string())?;
         let (began, mut asked) = (Instant::now(), false);
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
                 break status;
             }
-            if began.elapsed() > LIMIT && !asked {
+            if began.elapsed() > limit && !asked {
                 asked = true;
                 let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
                 let _ = kill_process(pid, Signal::TERM);
             }
-            if began.elapsed() > LIMIT + GRACE {
+            if began.elapsed() > limit + GRACE {
                 let _ = child.kill();
             }
             std::thread::sleep(LOOK_EVERY);
         };
         match (status.success(), asked) {
-            (_, true) => Err(format!("not done after {} s; {}", LIMIT.as_secs(), log.display())),
+            (_, true) => Err(format!("not done after {} s; {}", limit.as_secs(), log.display())),
             (true, _) => Ok(()),
             (false, _) => Err(format!("{status}; {}", log.display())),
         }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use color_eyre::eyre::Result;
 
-use super::{MAJOR, NoPlace};
+use super::NoPlace;
 use crate::cli::{Common, RuntimeChoice};
+use crate::model::POSTGRES;
 use crate::runtime::docker::{Image, ImageChoice};
 use crate::runtime::versions::{self, Wanted};
 use crate::runtime::{Result as Had, RuntimeError};
@@ -71,7 +72,7 @@ impl<'a> Wish<'a> {
 
     /// The image to look for.
     pub fn image(&self) -> ImageChoice {
-        let major = self.common.postgres.unwrap_or_else(|| MAJOR.max(self.needs.least.unwrap_or(MAJOR)));
+        let major = self.common.postgres.unwrap_or_else(|| POSTGRES.max(self.needs.least.unwrap_or(POSTGRES)));
         ImageChoice { explicit: self.common.image.clone(), major }
     }
 
@@ -163,7 +164,7 @@ mod tests {
         assert!(Wish::of(&old, Needs::default()).expect_err("too old").to_string().contains("too old"));
         let open = common(RuntimeChoice::Auto, None, None, None);
         let major = |least| Wish::of(&open, Needs { least }).expect("a wish").image().major;
-        assert_eq!((major(None), major(Some(15)), major(Some(MAJOR + 1))), (MAJOR, MAJOR, MAJOR + 1));
+        assert_eq!((major(None), major(Some(15)), major(Some(POSTGRES + 1))), (POSTGRES, POSTGRES, POSTGRES + 1));
         assert_eq!(Wish::of(&named, least(16)).expect("a wish").image().major, 17);
     }
 }

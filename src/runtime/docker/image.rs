@@ -12,6 +12,7 @@ use super::connect::Engine;
 use super::failure::{self, hinted, plain};
 use super::text::safe_text;
 use super::{template, wait};
+use crate::model::POSTGRES;
 use crate::runtime::{Progress, Result, owner, versions};
 
 /// A pull is given up after this long without any progress.
@@ -30,7 +31,7 @@ pub struct ImageChoice {
 
 impl Default for ImageChoice {
     fn default() -> Self {
-        Self { explicit: None, major: 18 }
+        Self { explicit: None, major: POSTGRES }
     }
 }
 
@@ -122,7 +123,7 @@ async fn ask_major(engine: &Engine, image: &str, volumes: &[String], what: &str)
     wait::remove(docker, &id, what).await?;
     let told = told?;
     version_number(&told)
-        .and_then(|version| version.split('.').next()?.trim_end_matches(char::is_alphabetic).parse().ok())
+        .and_then(versions::major_of)
         .ok_or_else(|| plain(what, format!("`postgres --version` says: {told}")))
 }
 

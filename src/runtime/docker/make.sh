@@ -5,10 +5,13 @@ say 'settings'
 # After a crash the server first makes everything it finds durable. File by file, in a container's layered file system, that takes
 # most of a second; at one go a tenth of that (manual, recovery_init_sync_method). Before the lab's own lines, so that those win.
 printf '%s\n' 'recovery_init_sync_method = syncfs' >>/replab/data/postgresql.conf
-# From 18 on processes of their own read and write: three by default, in each of many small servers.
-if postgres -D /replab/data -C io_workers >/dev/null 2>&1; then
-  printf '%s\n' 'io_workers = 1' >>/replab/data/postgresql.conf
-fi
+# From 18 on processes of their own read and write: three by default (19: two, and more as they are needed), in each of many small
+# servers.
+for workers in io_workers io_min_workers; do
+  if postgres -D /replab/data -C "$workers" >/dev/null 2>&1; then
+    printf '%s = 1\n' "$workers" >>/replab/data/postgresql.conf
+  fi
+done
 cat /replab/make/conf >>/replab/data/postgresql.conf
 cat /replab/make/hba >/replab/data/pg_hba.conf
 printf 'local all all trust\n' >/replab/make/trust

@@ -117,8 +117,7 @@ fn look(folder: &Path, seen: &mut Vec<String>) -> Option<Programs> {
 /// Reads "postgres (PostgreSQL) 15.18 (Debian …)".
 fn parse_version(text: &str) -> Option<(String, u32)> {
     let version = text.split("(PostgreSQL)").nth(1)?.split_whitespace().next()?;
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    Some((version.to_owned(), digits.parse().ok()?))
+    Some((version.to_owned(), versions::major_of(version)?))
 }
 
 fn minor(version: &str) -> u32 {

@@ -78,9 +78,7 @@ pub async fn prepare(ground: &Ground, template: &Template, progress: &Progress) 
     let tell = |step: &str| drop(progress.send(format!("making the template: {step}")));
     tell("initdb");
     making.initdb(&recipe).await?;
-    // In 18 processes of their own read and write: three by default, in each of many small servers. What a newer one calls it isn't known.
-    let few = if ground.programs.major() == 18 { "io_workers = 1\n" } else { "" };
-    let conf = format!("{few}{}", recipe.conf);
+    let conf = format!("{}{}", few_workers(ground.programs.major()), recipe.conf);
     append_conf(&making.data.join("postgresql.conf"), &conf).failed("write the template's postgresql.conf")?;
     if !recipe.sql.trim().is_empty() {
         tell("roles and tables");
@@ -88,6 +86,16 @@ pub async fn prepare(ground: &Ground, template: &Template, progress: &Progress) 
     }
     tell("putting it into the cache");
     making.finish(&place, recipe).await
+}
+
+/// From 18 on processes of their own read and write: three by default (19: two, and more as they are needed), in each of many small
+/// servers.
+fn few_workers(major: u32) -> &'static str {
+    match major {
+        ..18 => "",
+        18 => "io_workers = 1\n",
+        _ => "io_min_workers = 1\n",
+    }
 }
 
 /// The template in this folder, if it is usable and made to this recipe.
