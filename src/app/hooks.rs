@@ -7,7 +7,10 @@ use std::sync::{LazyLock, Mutex};
 
 use color_eyre::config::{HookBuilder, Theme};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
 use super::setup;
 
@@ -32,15 +35,16 @@ pub async fn panicked() {
     PANICKED.cancelled().await;
 }
 
-/// `REPLAB_LOG=debug` writes a log into the state folder; its words are those of tracing's EnvFilter.
+/// `REPLAB_LOG=debug` writes a log into the state folder: a level, or levels of parts as `replab::drive=debug,warn`.
 fn log() {
-    let Ok(filter) = EnvFilter::try_from_env("REPLAB_LOG") else { return };
+    let Some(filter) = std::env::var("REPLAB_LOG").ok().and_then(|words| words.parse::<Targets>().ok()) else { return };
     let Ok(dirs) = setup::dirs() else { return };
     let opened = std::fs::create_dir_all(&dirs.state)
         .and_then(|()| OpenOptions::new().create(true).append(true).open(dirs.state.join("replab.log")));
     match opened {
         Ok(file) => {
-            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).init();
+            let lines = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+            tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         }
         Err(why) => drop(super::plain::complain(&format!("no log: {why}"))),
     }
