@@ -458,6 +458,26 @@ async fn a_server_is_worked_on_without_a_start_of_its_container() {
     given_up(lab, &p, &image).await;
 }
 
+/// What a first process is to get is not lost with the connection that brought it: neither the first files nor the order to serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_that_an_engine_forgets_when_a_connection_is_closed() {
+    let Some((engine, image)) = ground_or_skip(18).await else { return };
+    let mut way = Way::new(engine.socket());
+    way.open_forgetfully();
+    let through = Engine::at(&way.socket()).await.expect("the engine behind the way");
+    let lab = Lab::new(&engine, &image, &through);
+    lab.prepare().await;
+    let p = name("p");
+    lab.up(&p).await;
+    ask(lab.port(&p).await, "SELECT 1").await;
+    lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+    lab.runtime.start_to_rework(&p, &[]).await.expect("started");
+    ask(lab.port(&p).await, "SELECT 1").await;
+    lab.runtime.stop(&p, PATIENCE).await.expect("stopped");
+    lab.runtime.start(&p).await.expect("started for good");
+    assert_eq!(ask(lab.port(&p).await, "SELECT pg_is_in_recovery()").await, "f");
+}
+
 /// A server that refuses to start is told; a job that takes too long takes the container down; who is let go of half-way serves nothing.
 async fn given_up(mut lab: Lab, p: &NodeName, image: &docker::Image) {
     let conf = |text: &str| NodeFile { place: Place::Data("postgresql.auto.conf".into()), text: text.into() };

@@ -95,7 +95,12 @@ async fn come_back<R: Runtime>(
     let (from, whole) = (links::link(lab, node, source).await?, readable.is_ok());
     let back = Return { lab, node, source, from, own, whole, histories };
     let found = match readable {
-        Ok(()) => back.count(steps).await,
+        Ok(()) => match back.count(steps).await {
+            Ok(found) => found,
+            // What can't be counted for a reason that says nothing of its rows isn't thrown away unless that is asked for.
+            Err(Failure(why)) if way != Some(Way::Rebuild) => return Err(back.not_counted(&why).await?),
+            Err(why) => Err(why),
+        },
         Err(why) => Err(why),
     };
     // What can still be looked at is told now: the way back may throw it away.
@@ -173,8 +178,9 @@ async fn inside<R: Runtime>(lab: &Lab<R>, node: &NodeName) -> Result<(Vec<Settin
 }
 
 impl<R: Runtime> Return<'_, R> {
-    /// Starts it cut off, as a standby of nobody, reads its rows, and stops it cleanly.
-    async fn count(&self, steps: &mut Steps) -> Result<Found, Failure> {
+    /// Starts it cut off, as a standby of nobody, reads its rows, and stops it cleanly. What was found, or why nothing can be found there;
+    /// an error says nothing of what is there.
+    async fn count(&self, steps: &mut Steps) -> Result<Result<Found, Failure>, Failure> {
         let (lab, node) = (self.lab, self.node);
         lab.phase(Some(node), "counting, cut off").await;
         steps.note(format!("{node}: standby.signal without primary_conninfo, pg_hba.conf for the lab alone; started"));
@@ -185,26 +191,44 @@ impl<R: Runtime> Return<'_, R> {
         read
     }
 
-    async fn read(&self, files: &[NodeFile]) -> Result<Found, Failure> {
+    async fn read(&self, files: &[NodeFile]) -> Result<Result<Found, Failure>, Failure> {
         let (lab, node) = (self.lab, self.node);
-        let control = lab.control(node)?;
         lab.runtime.start_to_rework(node, files).await?;
-        control.set_address(lab.runtime.control_address(node).await?).await;
-        faults::ready(lab, node, &control).await?;
-        let sample = self.until_still().await?;
-        let (own, source) = (judge::rows(lab, node).await?, judge::rows(lab, self.source).await?);
+        lab.control(node)?.set_address(lab.runtime.control_address(node).await?).await;
+        let own = match self.own_rows().await {
+            Ok(own) => own,
+            // A server that ended by itself has no rows to read.
+            Err(why) if !lab.runtime.is_up(node).await? => return Ok(Err(why)),
+            Err(why) => return Err(why),
+        };
+        let source = judge::rows(lab, self.source).await?;
         match (own, source) {
             (
-                NodeReading::Rows { present: own, system_identifier, .. },
+                (sample, NodeReading::Rows { present: own, system_identifier, .. }),
                 NodeReading::Rows { present: source, system_identifier: wanted, .. },
-            ) => {
-                if system_identifier != wanted {
-                    return Err(Failure("it is another cluster: its system identifier differs".to_owned()));
-                }
-                Ok(Found { only: minus(&own, &source), timeline: sample.timeline, end: sample.wal })
+            ) if system_identifier == wanted => {
+                Ok(Ok(Found { only: minus(&own, &source), timeline: sample.timeline, end: sample.wal }))
             }
-            _ => Err(Failure("its rows could not be read".to_owned())),
+            ((_, NodeReading::Rows { .. }), NodeReading::Rows { .. }) => {
+                Ok(Err(Failure("it is another cluster: its system identifier differs".to_owned())))
+            }
+            ((_, NodeReading::Rows { .. }), _) => {
+                Err(Failure(format!("the rows of {} could not be read", self.source)))
+            }
+            _ => Ok(Err(Failure("its rows could not be read".to_owned()))),
         }
+    }
+
+    async fn own_rows(&self) -> Result<(Sample, NodeReading), Failure> {
+        faults::ready(self.lab, self.node, &self.lab.control(self.node)?).await?;
+        let sample = self.until_still().await?;
+        Ok((sample, judge::rows(self.lab, self.node).await?))
+    }
+
+    /// What is told where its rows could not be counted: it keeps them, and started by hand it is a standby like others.
+    async fn not_counted(&self, why: &str) -> Result<Failure, Failure> {
+        self.lab.runtime.put(self.node, &self.files()?).await?;
+        Ok(self.kept_off(&format!("its rows could not be counted: {why}")))
     }
 
     /// All of its own log is replayed: it stands still.

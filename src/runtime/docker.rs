@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::ports::is_free;
 use super::{Job, JobOutput, NodeFile, Origin, Owner, Place, Progress, Result, Runtime, RuntimeEvent, Template};
 use crate::model::NodeName;
 use crate::model::cluster::NodeState;
@@ -35,6 +36,8 @@ mod node;
 mod nodes;
 mod recipe;
 mod room;
+#[cfg(test)]
+mod scripted;
 mod template;
 mod text;
 mod wait;
@@ -154,17 +157,6 @@ impl DockerRuntime {
         self.nodes.get(name).ok_or_else(|| plain(what, format!("there is no node {name}")))
     }
 
-    /// One request to the engine; refusals that contain `done` mean that nothing was left to do.
-    async fn act<F>(&self, what: &str, done: &str, request: F) -> Result<()>
-    where
-        F: Future<Output = std::result::Result<(), bollard::errors::Error>> + Send,
-    {
-        match request.await {
-            Err(err) if !failure::says(&err, done) => Err(failure::engine(what, &err)),
-            _ => Ok(()),
-        }
-    }
-
     /// How a node's container is held, if its server doesn't run in it.
     fn held_idle(&self, node: &NodeName) -> Option<Arc<Held>> {
         self.nodes.held(node).filter(|held| held.is_idle())
@@ -220,7 +212,8 @@ impl DockerRuntime {
             let started = node::first_start(&self.engine.docker, &here.id, script.clone(), &network, &self.turns).await;
             left -= 1;
             match started.map_err(|err| failure::engine(what, &err)) {
-                Err(err) if left > 0 && failure::is_taken_port(&err) => {
+                // Engines word it differently; whether one can listen there is soon tried.
+                Err(_) if left > 0 && !is_free(here.port) => {
                     self.nodes.remove(name);
                     if let Err(stays) = wait::remove(&self.engine.docker, &here.id, what).await {
                         self.nodes.insert(name.clone(), here);
@@ -349,9 +342,15 @@ impl Runtime for DockerRuntime {
         if let Some(files) = files.filter(|_| started.is_err() && self.nodes.get(node).is_some()) {
             self.nodes.keep_files(node.clone(), files);
         }
-        match started {
-            Err(err) if err.why.contains("paused") => Err(hinted(what, "it is frozen", format!("thaw {node}"))),
-            started => started,
+        let Err(err) = started else { return Ok(()) };
+        // What engines say differs; what is the case can be looked at.
+        let state = node::state(&self.engine.docker, &here.id, &what).await.unwrap_or_default();
+        if state.paused == Some(true) {
+            Err(hinted(what, "it is frozen", format!("thaw {node}")))
+        } else if err.hint.is_none() && state.running != Some(true) && !is_free(here.port) {
+            Err(hinted(what, err.why, failure::PORT_HINT))
+        } else {
+            Err(err)
         }
     }
 
@@ -407,13 +406,13 @@ impl Runtime for DockerRuntime {
     async fn freeze(&self, node: &NodeName) -> Result<()> {
         let what = format!("freeze {node}");
         let here = self.node(node, &what)?;
-        self.act(&what, "already paused", self.engine.docker.pause_container(&here.id)).await
+        node::pause(&self.engine.docker, &here.id, true, &what).await
     }
 
     async fn thaw(&self, node: &NodeName) -> Result<()> {
         let what = format!("thaw {node}");
         let here = self.node(node, &what)?;
-        self.act(&what, "is not paused", self.engine.docker.unpause_container(&here.id)).await
+        node::pause(&self.engine.docker, &here.id, false, &what).await
     }
 
     async fn destroy(&self, node: &NodeName) -> Result<()> {

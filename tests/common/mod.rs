@@ -1,6 +1,7 @@
 //! What several test programs share.
 
 pub mod empty_engine;
+pub mod engines;
 pub mod firewall;
 pub mod house;
 pub mod images;

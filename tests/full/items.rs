@@ -1,6 +1,7 @@
 //! What the full set consists of, and how each is run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use replab::runtime::versions::major_of;
 use replab::scenario::SHIPPED;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::engines;
 use crate::common::house::{Ground, House};
 use crate::matrix::cell::{MENDED_MS, ground_name, play};
 use crate::matrix::faults::{FAULTS, MODES};
@@ -41,7 +43,20 @@ enum What {
     Chaos(u32),
     /// The tests on 19 of a test program.
     Suite(&'static str),
+    /// A lesson beside another engine than this machine's own.
+    Beside(&'static str, &'static str),
 }
+
+/// What is played beside other engines, and how often; nothing named: every lesson once.
+const BESIDE: [(&str, &[(&str, u32)]); 5] = [
+    ("docker-28", &[("01", 1), ("07", 1), ("10", 1), ("20", 1), ("24", 1), ("22", 20)]),
+    ("docker-28-containerd", &[("01", 1), ("22", 1), ("24", 1)]),
+    ("podman-5", &[]),
+    ("podman-5-rootless", &[]),
+    ("podman-4", &[("01", 1), ("07", 1), ("22", 1)]),
+];
+/// What is said of a lesson whose ground can't freeze containers: that is no failure.
+const NO_FREEZER: &str = "can't freeze containers";
 
 /// All, the quick ones first.
 pub fn all() -> Vec<Item> {
@@ -68,6 +83,20 @@ pub fn all() -> Vec<Item> {
         let ground = Ground::Docker(19);
         items.push(Item { name: format!("tests/{}/{suite}", ground_name(ground)), ground, what: What::Suite(suite) });
     }
+    for (engine, lessons) in BESIDE {
+        let named = |number: &str| SHIPPED.iter().map(|(name, _)| *name).find(|name| name.starts_with(number)).unwrap();
+        let plays: Vec<(&str, u32)> = match lessons {
+            [] => SHIPPED.iter().map(|(lesson, _)| (*lesson, 1)).collect(),
+            lessons => lessons.iter().map(|(number, times)| (named(number), *times)).collect(),
+        };
+        for (lesson, times) in plays {
+            for time in 1..=times {
+                let again = if times > 1 { format!("/{time:02}") } else { String::new() };
+                let name = format!("engine/{engine}/{lesson}{again}");
+                items.push(Item { name, ground: Ground::Docker(18), what: What::Beside(engine, lesson) });
+            }
+        }
+    }
     for ground in [Ground::Process, Ground::Docker(18)] {
         for seed in SEEDS {
             items.push(Item {
@@ -91,6 +120,7 @@ impl Item {
             What::Row(fault) => self.row(fault, state),
             What::Lesson(lesson) => self.lesson(lesson, state),
             What::Suite(suite) => self.suite(suite, state),
+            What::Beside(engine, lesson) => self.beside(engine, lesson, state),
             What::Chaos(seed) => self.program(&["chaos", "--seed", &seed.to_string(), "--for", "1m"], state).map(drop),
         }
     }
@@ -115,11 +145,36 @@ impl Item {
         if slow.is_empty() { Ok(()) } else { Err(slow.join("; ")) }
     }
 
+    fn beside(&self, engine: &str, lesson: &str, state: &State) -> Result<(), String> {
+        let file = state.folder.join("report.json");
+        let path = file.to_string_lossy().into_owned();
+        let words: Vec<String> = ["play", lesson, "--headless", "--report", &path].map(str::to_owned).into();
+        let words: Vec<String> = words.into_iter().chain(self.ground.args()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let house = House::prepared(self.ground);
+        let output =
+            engines::beside(engine, &house, r#"exec "$0" "$@""#, &words).output().map_err(|e| e.to_string())?;
+        let log = state.log(&self.name);
+        std::fs::write(&log, [&output.stdout[..], &output.stderr[..]].concat()).map_err(|e| e.to_string())?;
+        if let Some(why) = engines::refusal(&output) {
+            return Err(why);
+        }
+        match output.status.code() {
+            Some(0) => self.is_sound(&file),
+            Some(4) if String::from_utf8_lossy(&output.stderr).contains(NO_FREEZER) => Ok(()),
+            _ => Err(format!("{}; {}", output.status, log.display())),
+        }
+    }
+
     fn lesson(&self, lesson: &str, state: &State) -> Result<(), String> {
         let file = state.folder.join("report.json");
         let path = file.to_string_lossy().into_owned();
         self.program(&["play", lesson, "--headless", "--report", &path], state)?;
-        let report = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
+        self.is_sound(&file)
+    }
+
+    fn is_sound(&self, file: &Path) -> Result<(), String> {
+        let report = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
         let report: Report = serde_json::from_str(&report).map_err(|e| e.to_string())?;
         if (report.expectations.failed, report.verdict.as_str()) != (0, "sound") || report.expectations.passed == 0 {
             return Err(format!("verdict {}, {:?}", report.verdict, report.expectations));

@@ -2,15 +2,17 @@
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use super::failure::{self, plain};
 use super::job::quoted;
+use super::node;
 use crate::runtime::{NodeFile, Place, Result};
 
 /// Where a node's files are, the same in every container.
@@ -27,6 +29,9 @@ const LAID: &str = "/replab/laid";
 const HELD: &str = "/replab/held";
 /// A longer file isn't read.
 const READ_BYTES: usize = 16 * 1024 * 1024;
+/// How often a file is asked for whose answer can't be understood, and after how long again.
+const READ_TRIES: usize = 5;
+const READ_AGAIN: Duration = Duration::from_millis(200);
 
 /// The server's account in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,40 +159,68 @@ pub(super) fn script(files: &[NodeFile]) -> Result<String> {
     Ok(script)
 }
 
-/// The text of one file of a container; None when it isn't there.
+/// The text of one file of a container; None when it isn't there, which only an engine's "not found" says. An answer that has no whole
+/// file in it says nothing: it is asked for again, and then an error.
 pub(super) async fn read(docker: &Docker, id: &str, path: &str, what: &str) -> Result<Option<String>> {
+    let mut left = READ_TRIES;
+    loop {
+        left -= 1;
+        match fetch(docker, id, path).await {
+            Ok(packed) if packed.len() > READ_BYTES => {
+                return Err(plain(what, format!("{path} has more than {READ_BYTES} bytes")));
+            }
+            Ok(packed) => match only_file(&packed) {
+                Ok(text) => return Ok(Some(text)),
+                Err(why) if left == 0 => {
+                    return Err(plain(what, format!("the engine's answer can't be understood: {why}")));
+                }
+                Err(why) => tracing::debug!(what, path, %why, "the engine's answer can't be understood"),
+            },
+            Err(err) if failure::is_missing(&err) => {
+                // It may mean the container as well.
+                node::state(docker, id, what).await?;
+                return Ok(None);
+            }
+            Err(err) => return Err(failure::engine(what, &err)),
+        }
+        tokio::time::sleep(READ_AGAIN).await;
+    }
+}
+
+/// What the engine sends, and not much more than may be read.
+async fn fetch(docker: &Docker, id: &str, path: &str) -> std::result::Result<Vec<u8>, Error> {
     let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
     let mut parts = Box::pin(docker.download_from_container(id, Some(options)));
     let mut packed = Vec::new();
-    loop {
-        match parts.try_next().await {
-            Ok(Some(part)) => packed.extend_from_slice(&part),
-            Ok(None) => break,
-            Err(err) if failure::is_missing(&err) && !failure::says(&err, "No such container:") => return Ok(None),
-            Err(err) => return Err(failure::engine(what, &err)),
-        }
+    while let Some(part) = parts.try_next().await? {
+        packed.extend_from_slice(&part);
         if packed.len() > READ_BYTES {
-            return Err(plain(what, format!("{path} has more than {READ_BYTES} bytes")));
+            break;
         }
     }
-    first_file(&packed).map_err(|err| plain(what, err.to_string()))
+    Ok(packed)
 }
 
-fn first_file(packed: &[u8]) -> std::io::Result<Option<String>> {
+/// The one file that an archive is there for, whole.
+fn only_file(packed: &[u8]) -> std::io::Result<String> {
     let mut archive = tar::Archive::new(packed);
     for entry in archive.entries()? {
         let mut entry = entry?;
         if entry.header().entry_type().is_file() {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes)?;
-            return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+            if bytes.len() as u64 != entry.size() {
+                return Err(std::io::Error::other("the file in it is cut short"));
+            }
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
-    Ok(None)
+    Err(std::io::Error::other("there is no file in it"))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Scripted;
     use super::*;
 
     fn file(place: Place) -> NodeFile {
@@ -223,6 +256,35 @@ mod tests {
             laid.starts_with("mkdir -p '/replab/data/conf.d' || exit 125\nprintf %s 'it'\\''s $HOME\nand `more`\n' >")
         );
         assert!(laid.ends_with("\n: >/replab/laid\n"));
+    }
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut pack = Pack::new(Account { uid: 1, gid: 1 });
+        pack.file("/replab/x", 0o600, text).expect("a file");
+        pack.tar.into_inner().expect("in memory")
+    }
+
+    async fn read_of(answers: Vec<(u16, Vec<u8>)>, container: u16) -> Result<Option<String>> {
+        let mut all: Vec<_> =
+            answers.into_iter().map(|(status, body)| ("GET", "/containers/c1/archive", status, body)).collect();
+        all.push(("GET", "/containers/c1/json", container, br#"{"Id":"c1"}"#.to_vec()));
+        read(&Scripted::new(all).docker, "c1", "/replab/x", "read x").await
+    }
+
+    #[tokio::test]
+    async fn only_not_found_means_that_a_file_is_missing() {
+        let missing = || (404, br#"{"message":"whatever"}"#.to_vec());
+        assert_eq!(read_of(vec![(200, packed("a"))], 200).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(read_of(vec![missing()], 200).await.unwrap(), None);
+        assert!(read_of(vec![missing()], 404).await.is_err(), "the container is missing");
+        assert!(read_of(vec![(500, b"{}".to_vec())], 200).await.is_err());
+        // Nothing at all, no file, half a file: the first may mend itself, and else it is an error.
+        let empty = (200, Vec::new());
+        assert_eq!(read_of(vec![empty.clone(), (200, packed("b"))], 200).await.unwrap().as_deref(), Some("b"));
+        let why = read_of(vec![empty], 200).await.unwrap_err();
+        assert!(why.why.contains("there is no file in it"), "{why}");
+        let short = packed(&"x".repeat(2000))[..1024].to_vec();
+        assert!(read_of(vec![(200, short)], 200).await.is_err());
     }
 
     #[test]

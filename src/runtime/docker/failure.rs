@@ -16,6 +16,9 @@ pub(super) const START_HINT: &str = "start it: systemctl start docker (or your D
 const ENDPOINTS_HINT: &str = "if no container is in that network (docker network inspect), the engine has lost count, as 20.10 \
     sometimes does: only a restart of the engine helps (systemctl restart docker), then run replab clean";
 
+/// Somebody else has a node's port.
+pub(super) const PORT_HINT: &str = "stop what listens on that port, or destroy this node and add it again";
+
 /// An error of ours, with no hint.
 pub(super) fn plain(what: impl Into<String>, why: impl AsRef<str>) -> RuntimeError {
     RuntimeError { what: what.into(), why: safe_text(why.as_ref()), hint: None }
@@ -61,24 +64,20 @@ fn lost(err: &Error) -> String {
     format!("the connection to the engine failed: {innermost}")
 }
 
+/// Words of engines that were met, each with its next step. Nothing else may depend on words: other engines have others.
 fn hint_for(why: &str) -> Option<String> {
     let table = [
         ("Permission denied", "let your user use the engine: sudo usermod -aG docker $USER, then log in again"),
         ("no socket", START_HINT),
         ("Connection refused", START_HINT),
-        ("address already in use", "stop what listens on that port, or destroy this node and add it again"),
-        ("port is already allocated", "stop what uses that port, or destroy this node and add it again"),
+        ("address already in use", PORT_HINT),
+        ("port is already allocated", PORT_HINT),
         ("no space left on device", "free some disk space: replab clean, or docker system prune"),
         ("is already in use by container", "remove what an earlier lab left: replab clean"),
         ("has active endpoints", ENDPOINTS_HINT),
     ];
     let wanted = |(sign, _): &&(&str, &str)| why.contains(sign);
     table.iter().find(wanted).map(|(_, hint)| (*hint).to_owned())
-}
-
-/// Whether a start failed because somebody else has the port: a container (the engine's word), or another program (the kernel's).
-pub(super) fn is_taken_port(err: &RuntimeError) -> bool {
-    ["port is already allocated", "address already in use"].iter().any(|sign| err.why.contains(sign))
 }
 
 /// The HTTP status of an engine's answer.
@@ -92,11 +91,6 @@ pub(super) fn status(err: &Error) -> Option<u16> {
 /// Whether the engine says that the thing doesn't exist.
 pub(super) fn is_missing(err: &Error) -> bool {
     status(err) == Some(404)
-}
-
-/// Whether the engine's answer contains `part`.
-pub(super) fn says(err: &Error, part: &str) -> bool {
-    matches!(err, Error::DockerResponseServerError { message, .. } if message.contains(part))
 }
 
 /// `Ok` also where the engine answered that the thing is gone already.

@@ -3,6 +3,9 @@
 //!
 //! What is to be done comes to the container's first process by standard input; when something has ended it says so on standard output,
 //! which is nobody else's: servers log to standard error. When nobody holds it any more it ends, and serves nothing.
+//!
+//! An engine may throw away what it was given and has not passed on yet when the connection is closed (Docker from 25 on does). So nobody
+//! lets go of a container before its first process has said that it heard.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -27,6 +30,10 @@ use crate::runtime::{Result, RuntimeEvent};
 const THAT_IS_ALL: &str = "# replab: that is all";
 /// What it says when a server or a program has ended, before the exit code.
 const ENDED: &str = "ended ";
+/// What it says when it has heard that it is let go.
+const FREE: &str = "free";
+/// How long it may take to hear that.
+const LET_GO_LIMIT: Duration = Duration::from_secs(10);
 
 /// What goes on in the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,10 @@ enum Phase {
     Works,
     /// Neither; the exit code of the last.
     Idle(i64),
+    /// It was told that it is let go, and has not said that it heard.
+    Leaves,
+    /// It needs nobody any more: the server takes the first process's place.
+    Free,
     /// The container doesn't run any more.
     Gone,
 }
@@ -108,9 +119,15 @@ impl Held {
         self.tell("serve \"$@\"\n", what).await
     }
 
-    /// Starts the server for good: it takes the first process's place.
+    /// Starts the server for good: it takes the first process's place. When this returns well, nothing is on its way any more.
     pub(super) async fn let_go(&self, what: &str) -> Result<()> {
-        self.tell("trap - INT\nexec postgres \"$@\" </dev/null\n", what).await
+        self.phase.send_replace(Phase::Leaves);
+        self.tell(&format!("trap - INT\necho '{FREE}'\nexec postgres \"$@\" </dev/null\n"), what).await?;
+        match timeout(LET_GO_LIMIT, self.over(Phase::Leaves)).await {
+            Ok(Phase::Free) => Ok(()),
+            Ok(_) => Err(plain(what, "its container went down before it was told to serve")),
+            Err(_) => Err(plain(what, "its container does not say that it was told to serve")),
+        }
     }
 
     async fn tell(&self, script: &str, what: &str) -> Result<()> {
@@ -141,8 +158,9 @@ async fn listen(
     while let Some(Ok(part)) = output.next().await {
         let LogOutput::StdOut { message } = part else { continue };
         said.push_str(&String::from_utf8_lossy(&message));
-        while let Some(code) = next_end(&mut said) {
-            if phase.send_replace(Phase::Idle(code)) == Phase::Serves {
+        while let Some(next) = next_phase(&mut said) {
+            let before = phase.send_replace(next);
+            if let (Phase::Serves, Phase::Idle(code)) = (before, next) {
                 // Nobody listens any more: the lab is ending.
                 let _ = tell.send(RuntimeEvent::State(node.clone(), NodeState::Exited(Some(code)))).await;
             }
@@ -151,12 +169,17 @@ async fn listen(
     phase.send_replace(Phase::Gone);
 }
 
-/// Takes the lines up to the first that tells an end; the exit code.
-fn next_end(said: &mut String) -> Option<i64> {
+/// Takes the lines up to the first that tells what goes on now.
+fn next_phase(said: &mut String) -> Option<Phase> {
     while let Some(end) = said.find('\n') {
         let line: String = said.drain(..=end).collect();
-        if let Some(code) = line.trim().strip_prefix(ENDED).and_then(|code| code.parse().ok()) {
-            return Some(code);
+        match line.trim() {
+            FREE => return Some(Phase::Free),
+            line => {
+                if let Some(code) = line.strip_prefix(ENDED).and_then(|code| code.parse().ok()) {
+                    return Some(Phase::Idle(code));
+                }
+            }
         }
     }
     None
@@ -169,9 +192,10 @@ mod tests {
     #[test]
     fn ends_are_heard_in_whole_lines() {
         let mut said = "x\nended 1".to_owned();
-        assert_eq!(next_end(&mut said), None);
-        said.push_str("37\nended 0\nended");
-        assert_eq!((next_end(&mut said), next_end(&mut said), next_end(&mut said)), (Some(137), Some(0), None));
+        assert_eq!(next_phase(&mut said), None);
+        said.push_str("37\nended 0\nfree\nended");
+        let heard = [(); 4].map(|()| next_phase(&mut said));
+        assert_eq!(heard, [Some(Phase::Idle(137)), Some(Phase::Idle(0)), Some(Phase::Free), None]);
         assert_eq!(said, "ended");
     }
 }

@@ -26,6 +26,8 @@ pub(super) fn of_lab(owner: &Owner) -> Labels {
 pub(super) fn of_node(owner: &Owner, node: &NodeName) -> Labels {
     let mut labels = of_lab(owner);
     labels.insert(NODE.to_owned(), node.to_string());
+    // Whatever the image has: a node isn't its maker's.
+    labels.insert(MAKER.to_owned(), String::new());
     labels
 }
 

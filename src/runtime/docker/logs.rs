@@ -1,5 +1,6 @@
 //! Follows the server logs of containers: batches, thinned when they come in floods. Knows containers and names only.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -45,7 +47,7 @@ impl Followers {
                 id: id.to_owned(),
                 node: node.clone(),
                 tell: tell.clone(),
-                seen: String::new(),
+                seen: Seen::default(),
             };
             tokio::spawn(cancel.clone().run_until_cancelled_owned(follower.run(Arc::clone(&wake))));
             (wake, cancel.drop_guard())
@@ -65,8 +67,40 @@ struct Follower {
     id: String,
     node: NodeName,
     tell: mpsc::Sender<RuntimeEvent>,
-    /// The engine's stamp of the last line.
-    seen: String,
+    seen: Seen,
+}
+
+/// Which lines were seen. The engine's `since` counts whole seconds only, so the last ones come again; several lines may bear the same
+/// stamp, which some engines tell in whole seconds as well.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The stamp of the last line.
+    stamp: Timestamp,
+    /// How many lines with it were seen.
+    lines: usize,
+    /// How many of them came again since the stream began.
+    again: usize,
+}
+
+impl Seen {
+    /// Takes a line's stamp in; whether the line is new.
+    fn is_new(&mut self, stamp: Timestamp) -> bool {
+        match stamp.cmp(&self.stamp) {
+            Ordering::Less => return false,
+            Ordering::Equal if self.again < self.lines => {
+                self.again += 1;
+                return false;
+            }
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                self.stamp = stamp;
+                self.lines = 0;
+            }
+        }
+        self.lines += 1;
+        self.again = self.lines;
+        true
+    }
 }
 
 impl Follower {
@@ -79,13 +113,13 @@ impl Follower {
     }
 
     async fn follow(&mut self) {
-        let since = self.seen.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+        self.seen.again = 0;
         let options = LogsOptionsBuilder::new()
             .follow(true)
             // Servers log to standard error; the other is for what `held` is told.
             .stderr(true)
             .timestamps(true)
-            .since(i32::try_from(since).unwrap_or(0))
+            .since(i32::try_from(self.seen.stamp.as_second()).unwrap_or(0))
             .build();
         let mut parts = Box::pin(self.docker.logs(&self.id, Some(options)));
         let mut batch = Batch::default();
@@ -133,14 +167,13 @@ impl Batch {
         part.map_or(Next::End, Next::Part)
     }
 
-    /// Takes a line in, with the engine's stamp before it. The engine's `since` counts whole seconds only, so what was
-    /// seen already comes again and is passed over; the stamps sort as text.
-    fn add(&mut self, seen: &mut String, stamped: &str) {
+    /// Takes a line in, with the engine's stamp before it, unless it was seen already.
+    fn add(&mut self, seen: &mut Seen, stamped: &str) {
         let (stamp, line) = stamped.split_once(' ').unwrap_or((stamped.trim_end(), ""));
-        if stamp <= seen.as_str() {
+        // What bears no stamp can't have been seen.
+        if stamp.parse().is_ok_and(|stamp| !seen.is_new(stamp)) {
             return;
         }
-        stamp.clone_into(seen);
         self.due.get_or_insert_with(|| Instant::now() + BATCH_TIME);
         if self.lines.len() < BATCH_LINES {
             self.lines.push(text::log_line(line));
@@ -166,7 +199,10 @@ mod tests {
 
     #[test]
     fn lines_come_once_and_floods_are_counted() {
-        let (mut batch, mut seen) = (Batch::default(), "2026-11-23T14:00:00.000000005Z".to_owned());
+        let (mut batch, mut seen) = (Batch::default(), Seen::default());
+        batch.add(&mut seen, "2026-11-23T14:00:00.000000005Z LOG:  old\n");
+        batch.take();
+        seen.again = 0;
         batch.add(&mut seen, "2026-11-23T14:00:00.000000005Z LOG:  old\n");
         assert!(batch.take().is_empty());
         for n in 0..(BATCH_LINES + 3) {
@@ -177,5 +213,24 @@ mod tests {
         assert_eq!(lines.len(), BATCH_LINES + 1);
         assert!(lines[BATCH_LINES].text.contains("3 more lines"));
         assert!(batch.take().is_empty());
+    }
+
+    #[test]
+    fn lines_with_the_same_stamp_all_count() {
+        let (mut batch, mut seen) = (Batch::default(), Seen::default());
+        let texts = |batch: &mut Batch| batch.take().into_iter().map(|line| line.text).collect::<Vec<_>>();
+        let add = |batch: &mut Batch, seen: &mut Seen, second: u32, text: &str| {
+            batch.add(seen, &format!("2026-11-23T14:00:0{second}Z LOG:  {text}\n"));
+        };
+        for text in ["a", "b", "b"] {
+            add(&mut batch, &mut seen, 1, text);
+        }
+        assert_eq!(texts(&mut batch), ["a", "b", "b"]);
+        // The stream begins anew: what was seen comes again, and one more with that stamp after it.
+        seen.again = 0;
+        for (second, text) in [(0, "old"), (1, "a"), (1, "b"), (1, "b"), (1, "c"), (2, "d"), (2, "d")] {
+            add(&mut batch, &mut seen, second, text);
+        }
+        assert_eq!(texts(&mut batch), ["c", "d", "d"]);
     }
 }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 
 use bollard::Docker;
-use bollard::errors::Error;
 use bollard::models::{EventMessage, Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{EventsOptionsBuilder, InspectNetworkOptions, ListNetworksOptionsBuilder};
 use futures_util::future::{BoxFuture, Shared, ready};
@@ -81,20 +80,22 @@ fn gateway(found: &NetworkInspect) -> Option<IpAddr> {
 }
 
 async fn make(docker: &Docker, owner: &Owner, name: &str, what: &str) -> Result<String> {
-    match docker.create_network(request(owner, name, None)).await {
+    let refused = match docker.create_network(request(owner, name, None)).await {
         Ok(made) => return Ok(made.id),
-        Err(err) if is_about_subnets(&err) => {}
-        Err(err) => return Err(failure::engine(what, &err)),
-    }
+        Err(err) if failure::status(&err).is_none() => return Err(failure::engine(what, &err)),
+        Err(err) => failure::engine(what, &err),
+    };
+    // Most likely its own subnets are used up, or overlap with something. How it says so differs from engine to engine: whether it is so
+    // shows when it is given others.
     for _ in 0..SUBNET_TRIES {
         match docker.create_network(request(owner, name, Some(random_subnet()))).await {
             Ok(made) => return Ok(made.id),
-            Err(err) if is_about_subnets(&err) => {}
-            Err(err) => return Err(failure::engine(what, &err)),
+            Err(err) if failure::status(&err).is_none() => return Err(failure::engine(what, &err)),
+            Err(_) => {}
         }
     }
-    let why = format!("no free subnet: the engine's own are used up, and {SUBNET_TRIES} others overlap with something");
-    Err(hinted(what, why, "remove networks that nothing uses: docker network prune"))
+    let why = format!("{}; nor does it take any of {SUBNET_TRIES} other subnets", refused.why);
+    Err(hinted(what, why, refused.hint.as_deref().unwrap_or("remove networks that nothing uses: docker network prune")))
 }
 
 fn request(owner: &Owner, name: &str, subnet: Option<String>) -> NetworkCreateRequest {
@@ -108,18 +109,6 @@ fn request(owner: &Owner, name: &str, subnet: Option<String>) -> NetworkCreateRe
         ipam: subnet.map(|subnet| Ipam { config: Some(vec![config(subnet)]), ..Ipam::default() }),
         ..NetworkCreateRequest::default()
     }
-}
-
-/// Engines word it differently: pools used up, or an overlap with another network or with a route of the host.
-fn is_about_subnets(err: &Error) -> bool {
-    let signs = [
-        "Pool overlaps",
-        "non-overlapping",
-        "all predefined address pools",
-        "overlaps with existing",
-        "conflicts with network",
-    ];
-    signs.iter().any(|sign| failure::says(err, sign))
 }
 
 fn random_subnet() -> String {
@@ -164,18 +153,23 @@ pub(super) async fn remove(docker: &Docker, id: &str, ours: impl Fn(&labels::Lab
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Scripted;
     use super::*;
+    use crate::runtime::owner;
 
-    fn says(message: &str) -> Error {
-        Error::DockerResponseServerError { status_code: 403, message: message.to_owned() }
-    }
-
-    #[test]
-    fn used_up_pools_are_noticed() {
-        assert!(is_about_subnets(&says("Pool overlaps with other one on this address space")));
-        let spent = "could not find an available, non-overlapping IPv4 address pool among the defaults";
-        assert!(is_about_subnets(&says(spent)));
-        assert!(!is_about_subnets(&says("network with name replab-1 already exists")));
+    #[tokio::test]
+    async fn an_engine_whose_own_subnets_are_used_up_is_given_others() {
+        let refusal = |status| ("POST", "/networks/create", status, br#"{"message":"nie ma wolnych"}"#.to_vec());
+        let owner = owner::current("0011aabb".to_owned());
+        for status in [400, 403, 409, 500] {
+            let made = ("POST", "/networks/create", 201, br#"{"Id":"n1","Warning":""}"#.to_vec());
+            let engine = Scripted::new(vec![refusal(status), made]);
+            assert_eq!(make(&engine.docker, &owner, "n", "make n").await.unwrap(), "n1");
+            let subnets: Vec<bool> = engine.asked().iter().map(|body| body.contains("Subnet")).collect();
+            assert_eq!(subnets, [false, true], "{status}");
+        }
+        let why = make(&Scripted::new(vec![refusal(500)]).docker, &owner, "n", "make n").await.unwrap_err();
+        assert!(why.why.contains("nie ma wolnych") && why.hint.is_some(), "{why}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use bollard::models::{
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
 };
+use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -62,12 +63,13 @@ impl Plan<'_> {
             let flight = flights.spawn(async move { docker.create_container(Some(options), body).await });
             async { flight.await.map_err(|err| plain(what, err.to_string())) }
         };
+        let early = self.network.peek().is_none();
         let made = match request().await? {
             Err(err) if failure::status(&err) == Some(409) && self.remove_own(docker, &name, what).await? => {
                 request().await?
             }
-            // An engine that looks for the network already now.
-            Err(err) if failure::says(&err, &network::name(self.owner)) => {
+            // It may be one that looks for the network already now.
+            Err(err) if early && failure::status(&err).is_some() => {
                 self.network.clone().await?;
                 request().await?
             }
@@ -140,8 +142,7 @@ pub(super) async fn first_start(
 ) -> std::result::Result<(), Error> {
     let options = AttachContainerOptionsBuilder::new().stdin(true).stream(true).build();
     let mut begun = turns.lock().await;
-    // Its output is the log's, and isn't attached; but the connection must last until the script is through.
-    let AttachContainerResults { mut input, output: _output } = docker.attach_container(id, Some(options)).await?;
+    let AttachContainerResults { mut input, output } = docker.attach_container(id, Some(options)).await?;
     let first = !std::mem::replace(&mut *begun, true);
     let ahead = async move {
         if first {
@@ -150,18 +151,26 @@ pub(super) async fn first_start(
         }
         drop(begun);
     };
-    let tell = async {
-        input.write_all(script.as_bytes()).await?;
-        input.shutdown().await
+    let (started, told) = {
+        let tell = async {
+            input.write_all(script.as_bytes()).await?;
+            input.shutdown().await
+        };
+        let start = async { tokio::join!(docker.start_container(id, None), tell) };
+        let mut start = pin!(start);
+        tokio::select! {
+            // The engine's news are asked for before what they tell of can happen.
+            biased;
+            () = ahead => start.await,
+            ended = &mut start => ended,
+        }
     };
-    let start = async { tokio::join!(docker.start_container(id, None), tell) };
-    let mut start = pin!(start);
-    let (started, told) = tokio::select! {
-        // The engine's news are asked for before what they tell of can happen.
-        biased;
-        () = ahead => start.await,
-        ended = &mut start => ended,
-    };
+    // Its output is the log's, and isn't attached. But an engine that sees the connection close may throw away what it has not passed on
+    // yet: it stays open until the engine closes it, when the container ends at the latest.
+    tokio::spawn(async move {
+        let (_open, mut output) = (input, output);
+        while output.next().await.is_some() {}
+    });
     started.and(told.map_err(Error::from))
 }
 
@@ -185,9 +194,11 @@ async fn signal(docker: &Docker, id: &str, name: &str) -> std::result::Result<()
     docker.kill_container(id, Some(options)).await
 }
 
-/// Whether the engine refused because the container doesn't run.
-fn not_running(err: &Error) -> bool {
-    failure::says(err, "is not running")
+/// Whether the container doesn't run, where the engine refused to act on it. Engines word that differently; what they tell of a
+/// container's state they tell alike.
+async fn is_down(docker: &Docker, id: &str, refusal: &Error) -> bool {
+    failure::status(refusal).is_some()
+        && state(docker, id, "").await.is_ok_and(|state| state.running != Some(true) && state.paused != Some(true))
 }
 
 /// Asks the server for a fast shutdown and waits for it. A frozen one is refused: a signal would thaw it silently.
@@ -216,7 +227,7 @@ pub(super) async fn ask_to_stop<T, F: Future<Output = T>>(
     let deadline = Instant::now() + limit;
     loop {
         match signal(docker, id, "SIGINT").await {
-            Err(err) if not_running(&err) => return Ok(None),
+            Err(err) if is_down(docker, id, &err).await => return Ok(None),
             sent => sent.map_err(|err| failure::engine(what, &err))?,
         }
         let until = deadline.min(Instant::now() + SIGNAL_AGAIN);
@@ -231,8 +242,60 @@ pub(super) async fn ask_to_stop<T, F: Future<Output = T>>(
 /// SIGKILL to the container, frozen or not, and waits until it is dead.
 pub(super) async fn kill(docker: &Docker, id: &str, limit: Duration, what: &str) -> Result<()> {
     match signal(docker, id, "SIGKILL").await {
-        Err(err) if not_running(&err) => Ok(()),
+        Err(err) if is_down(docker, id, &err).await => Ok(()),
         Err(err) => Err(failure::engine(what, &err)),
-        Ok(()) => wait::until_stopped(docker, id, limit, what).await.map(|_| ()),
+        Ok(()) => {
+            if timeout(SIGNAL_AGAIN, wait::stopped(docker, id)).await.is_err()
+                && state(docker, id, what).await?.paused == Some(true)
+            {
+                // Some engines leave a frozen container frozen, with the signal pending: that comes before all else when it is thawed.
+                pause(docker, id, false, what).await?;
+            }
+            wait::until_stopped(docker, id, limit, what).await.map(|_| ())
+        }
+    }
+}
+
+/// Freezes a container, or thaws it. One that is so already is fine.
+pub(super) async fn pause(docker: &Docker, id: &str, frozen: bool, what: &str) -> Result<()> {
+    let asked = if frozen { docker.pause_container(id).await } else { docker.unpause_container(id).await };
+    let Err(err) = asked else { return Ok(()) };
+    let is_so = failure::status(&err).is_some() && state(docker, id, what).await?.paused == Some(frozen);
+    if is_so { Ok(()) } else { Err(failure::engine(what, &err)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::Scripted;
+    use super::*;
+
+    /// An engine that refuses every signal, pause and thaw with this status, and tells this state.
+    fn refusing(status: u16, state: &str) -> Scripted {
+        let refusal = |end| ("POST", end, status, br#"{"message":"nie da rady"}"#.to_vec());
+        let state = format!(r#"{{"Id":"c1","State":{state}}}"#).into_bytes();
+        let state = ("GET", "/containers/c1/json", 200, state);
+        Scripted::new(vec![refusal("/kill"), refusal("/pause"), refusal("/unpause"), state])
+    }
+
+    const RUNNING: &str = r#"{"Running":true,"Paused":false}"#;
+    const FROZEN: &str = r#"{"Running":true,"Paused":true}"#;
+    const DOWN: &str = r#"{"Running":false,"Paused":false}"#;
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_refusal_is_judged_by_the_containers_state() {
+        for status in [409, 500] {
+            let kill = async |state| kill(&refusing(status, state).docker, "c1", LIMIT, "kill p").await;
+            assert!(kill(DOWN).await.is_ok(), "what is down needs no signal: {status}");
+            assert!(kill(RUNNING).await.is_err() && kill(FROZEN).await.is_err(), "{status}");
+            let stop = async |state| {
+                ask_to_stop(&refusing(status, state).docker, "c1", LIMIT, "stop p", std::future::pending::<()>).await
+            };
+            assert!(matches!(stop(DOWN).await, Ok(None)) && stop(RUNNING).await.is_err(), "{status}");
+            let pause =
+                async |state, frozen| pause(&refusing(status, state).docker, "c1", frozen, "freeze p").await.is_ok();
+            assert!(pause(FROZEN, true).await && pause(RUNNING, false).await, "it is so already: {status}");
+            assert!(!pause(RUNNING, true).await && !pause(FROZEN, false).await, "{status}");
+        }
     }
 }

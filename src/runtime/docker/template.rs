@@ -19,7 +19,7 @@ use super::{job, wait};
 use crate::runtime::{Owner, Progress, Result, Template};
 
 /// Raised when the way templates are made changes, so that older ones aren't used any more.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 const MAKE: &str = include_str!("make.sh");
 const NODE: &str = include_str!("node.sh");
 /// How long initdb and the SQL may take.
@@ -157,13 +157,26 @@ impl Maker<'_> {
         let config = ContainerConfig {
             user: Some(confine::USER.to_owned()),
             entrypoint: Some(entrypoint()),
-            labels: Some(told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            labels: Some(told.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
             ..ContainerConfig::default()
         };
-        let options =
-            CommitContainerOptionsBuilder::new().container(id).repo("replab/template").tag(hash).pause(false).build();
-        let made = self.engine.patient(COMMIT_LIMIT).commit_container(options, config).await;
-        made.map(|made| made.id).map_err(|err| failure::engine("save the template", &err))
+        // Twice, because Podman before 5 takes no labels from a configuration: as it stands in a recipe, too.
+        let changes: Vec<String> = told.iter().map(|(key, value)| format!("LABEL {key}=\"{value}\"")).collect();
+        let options = CommitContainerOptionsBuilder::new()
+            .container(id)
+            .repo("replab/template")
+            .tag(hash)
+            .pause(false)
+            .changes(&changes.join("\n"))
+            .build();
+        self.engine
+            .patient(COMMIT_LIMIT)
+            .commit_container(options, config)
+            .await
+            .map_err(|err| failure::engine("save the template", &err))?;
+        // What the next lab will find, or else this one is told why it won't.
+        let found = find(&self.engine.docker, hash).await?;
+        found.map(|found| found.image).ok_or_else(|| plain("save the template", "it was saved, but isn't here"))
     }
 
     fn say(&self, phase: &str) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::models::ContainerStateStatusEnum;
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder};
 use futures_util::StreamExt;
 
@@ -39,11 +40,18 @@ pub(super) async fn until_removed(docker: &Docker, id: &str, limit: Duration) ->
 pub(super) async fn remove(docker: &Docker, id: &str, what: &str) -> Result<()> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match docker.remove_container(id, Some(options)).await {
-        // Someone else is removing it; that is waited for, so that afterwards it is gone.
-        Err(err) if failure::says(&err, "already in progress") => {
+        // Someone else may be removing it; that is waited for, so that afterwards it is gone.
+        Err(err) if failure::status(&err).is_some() && goes(docker, id).await => {
             until_removed(docker, id, Duration::from_secs(20)).await;
             Ok(())
         }
         result => failure::gone_is_fine(result, what),
     }
+}
+
+/// Whether a container is there, and on its way out.
+async fn goes(docker: &Docker, id: &str) -> bool {
+    let found = docker.inspect_container(id, None).await;
+    let status = found.ok().and_then(|found| found.state).and_then(|state| state.status);
+    status == Some(ContainerStateStatusEnum::REMOVING)
 }
