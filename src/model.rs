@@ -250,6 +250,9 @@ pub struct Model {
     pub bring_up_ms: Option<u64>,
     /// Why links can't be cut, if so.
     pub direct_links: Option<String>,
+    /// Why nodes can't be frozen here, if so.
+    #[serde(default)]
+    pub no_freezer: Option<String>,
     /// The engine's silence: since when and why.
     pub engine_down: Option<(Stamp, String)>,
     /// Bytes free where the nodes' data is, at the last look; None when that can't be seen.

@@ -182,6 +182,10 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// The address a relay listens on so that nodes reach it (port 0), and the host name or address nodes use for it.
     /// An error says why nodes can't reach this host: links are then direct.
     fn relay_host(&self) -> impl Future<Output = Result<(SocketAddr, String)>> + Send;
+    /// Why nodes can't be frozen here, if so; known after `prepare`.
+    fn no_freezer(&self) -> Option<String> {
+        None
+    }
     /// The address and port other nodes use to reach this one directly, without a relay.
     fn direct_address(&self, node: &NodeName) -> impl Future<Output = Result<(String, u16)>> + Send;
     /// The real path of a place, as the server sees it (for passfile= in primary_conninfo).

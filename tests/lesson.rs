@@ -47,7 +47,13 @@ impl Lab {
         for node in ["p", "s1"] {
             self.msg(Msg::Observed(Observation::Node(name(node), Look::State(NodeState::Running))));
         }
-        let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+        let up = Happened::BroughtUp {
+            ms: 500,
+            postgres: "18.6".into(),
+            system_identifier: 7,
+            direct_links: None,
+            no_freezer: None,
+        };
         self.done(OpId(id), Ok(up));
     }
 

@@ -52,7 +52,13 @@ impl Lab {
 
     fn live(script: Option<&str>) -> Self {
         let mut lab = Self::open(script);
-        let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+        let up = Happened::BroughtUp {
+            ms: 500,
+            postgres: "18.6".into(),
+            system_identifier: 7,
+            direct_links: None,
+            no_freezer: None,
+        };
         for node in ["p", "s1", "s2"] {
             lab.msg(Msg::Observed(Observation::Node(name(node), Look::State(NodeState::Running))));
         }
@@ -491,7 +497,13 @@ fn reset_takes_the_writers_orders_back_too() {
         lab.say(text);
     }
     lab.say("reset");
-    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: "18.6".into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: None,
+    };
     lab.done(1, Ok(up));
     assert_eq!((&lab.model.writer.plan, lab.model.heartbeat), (&first, true));
 }
@@ -591,7 +603,13 @@ fn faults_of_links_add_up_before_the_first_is_done() {
     lab.done(9, Ok(Happened::Plain));
     assert_eq!(lab.model.faults().len(), 2, "{:?}", lab.model.faults());
     lab.say("reset");
-    let up = Happened::BroughtUp { ms: 5, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 5,
+        postgres: "18.6".into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: None,
+    };
     lab.done(10, Ok(up));
     assert!(lab.model.links.is_healthy());
 }
@@ -619,6 +637,28 @@ fn slow_is_not_silent() {
         lab.see("p", sample);
         assert_eq!(matches!(lab.model.ladder()[0].link, Link::LastKnown { .. }), silent, "{command}");
     }
+}
+
+#[test]
+fn nodes_that_cant_be_frozen_say_why_before_it_is_tried() {
+    let mut lab = Lab::open(None);
+    let why = "this engine can't freeze containers: no control group";
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: "18.6".into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: Some(why.into()),
+    };
+    for node in ["p", "s1", "s2"] {
+        lab.msg(Msg::Observed(Observation::Node(name(node), Look::State(NodeState::Running))));
+    }
+    lab.done(0, Ok(up));
+    assert!(lab.model.journal.entries().any(|e| e.text == format!("nodes can't be frozen here: {why}")));
+    lab.see_all("");
+    assert!(lab.say("freeze s1").is_empty());
+    assert!(lab.last_words().contains(why), "{}", lab.last_words());
+    assert!(!lab.say("kill s1").is_empty(), "everything else goes on");
 }
 
 #[test]
@@ -1240,7 +1280,13 @@ fn a_node_that_is_another_cluster_breaks_the_run_off() {
     // With a reset everything is new, and what is still seen of the old nodes says nothing.
     lab.say("reset");
     lab.see("s2", other);
-    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: "18.6".into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: None,
+    };
     lab.done(2, Ok(up));
     assert_eq!((told(&lab), Report::of(&lab.model).error), (1, None));
 }

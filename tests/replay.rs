@@ -127,7 +127,13 @@ fn hostile() -> Vec<u8> {
         writer: WriterPlan::default(),
         disk_floor: 0,
     };
-    let up = Happened::BroughtUp { ms: 500, postgres: hostile.into(), system_identifier: 7, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: hostile.into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: None,
+    };
     let done = Msg::Done(OpId(0), Outcome { result: Ok(up), steps: vec![hostile.into()] });
     let header = Header {
         replab_recording: FORMAT,

@@ -13,7 +13,7 @@ use crate::cli::{Common, exit};
 use crate::model::journal::Tone;
 use crate::recording::shipped::{SHIPPED, named};
 use crate::runtime::RuntimeError;
-use crate::runtime::docker::{self, Engine};
+use crate::runtime::docker::{self, Engine, Image};
 use crate::runtime::process::Programs;
 use crate::runtime::versions;
 use crate::scenario;
@@ -35,7 +35,11 @@ pub async fn doctor(common: &Common) -> Result<u8> {
     let mut checks =
         vec![check("docker engine", engine.as_ref().map(|e| format!("answers at {}", e.socket().display())))];
     if let Ok(engine) = &engine {
-        checks.push(image_check(&wish, engine).await);
+        let (image, check) = image_check(&wish, engine).await;
+        checks.push(check);
+        if let Some(image) = image {
+            checks.push(freezer_check(engine, &image).await);
+        }
     }
     let programs = Programs::find(wish.folder(), wish.versions());
     let told = programs.as_ref().map(|p| {
@@ -69,20 +73,35 @@ fn check(what: &'static str, found: Result<String, &RuntimeError>) -> Check {
     }
 }
 
-async fn image_check(wish: &Wish<'_>, engine: &Engine) -> Check {
+/// Tried, on a container.
+async fn freezer_check(engine: &Engine, image: &Image) -> Check {
+    let what = "freeze";
+    match docker::no_freezer(engine, image).await {
+        Ok(None) => Check { what, ok: true, found: "containers can be frozen".to_owned(), mend: None },
+        Ok(Some(why)) => Check {
+            what,
+            ok: false,
+            found: format!("this engine can't freeze containers: {why}"),
+            mend: Some("play what freezes nodes with --runtime process".to_owned()),
+        },
+        Err(e) => Check { what, ok: false, found: e.to_string(), mend: e.hint },
+    }
+}
+
+async fn image_check(wish: &Wish<'_>, engine: &Engine) -> (Option<Image>, Check) {
     let choice = wish.image();
     let found = docker::find_image(engine, &choice).await;
     match found.and_then(|image| image.map(|image| wish.judge(&image).map(|()| image)).transpose()) {
         Ok(Some(image)) => {
-            Check { what: "image", ok: true, found: format!("{} (PostgreSQL {})", image.name, image.major), mend: None }
+            let found = format!("{} (PostgreSQL {})", image.name, image.major);
+            (Some(image), Check { what: "image", ok: true, found, mend: None })
         }
-        Ok(None) => Check {
-            what: "image",
-            ok: false,
-            found: format!("none for PostgreSQL {}", choice.major),
-            mend: Some(format!("docker pull postgres:{0}, or replab image build --postgres {0}", choice.major)),
-        },
-        Err(e) => Check { what: "image", ok: false, found: e.to_string(), mend: e.hint },
+        Ok(None) => {
+            let found = format!("none for PostgreSQL {}", choice.major);
+            let mend = format!("docker pull postgres:{0}, or replab image build --postgres {0}", choice.major);
+            (None, Check { what: "image", ok: false, found, mend: Some(mend) })
+        }
+        Err(e) => (None, Check { what: "image", ok: false, found: e.to_string(), mend: e.hint }),
     }
 }
 

@@ -48,6 +48,7 @@ pub async fn bring_up<R: Runtime>(lab: &Arc<Lab<R>>, topology: &Topology, steps:
         postgres: lab.runtime.postgres(),
         system_identifier: identifier,
         direct_links: links::direct(lab),
+        no_freezer: lab.runtime.no_freezer(),
     })
 }
 

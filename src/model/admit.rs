@@ -57,7 +57,8 @@ fn judge(model: &Model, command: &Command) -> Verdict {
         Command::Write(_) => room_to_write(model),
         Command::Kill(n) => up(model, n),
         Command::Start(n) => down(model, n),
-        Command::Stop(n) | Command::Freeze(n) => running(model, n),
+        Command::Stop(n) => running(model, n),
+        Command::Freeze(n) => freezable(model, n),
         Command::Thaw(n) => frozen(model, n),
         Command::Promote(n) => handover::promotable_by_hand(model, n),
         Command::Follow { standby, upstream } => followable(model, standby, upstream),
@@ -215,6 +216,11 @@ fn removable(model: &Model, name: &NodeName) -> Verdict {
     } else {
         Ok(())
     }
+}
+
+fn freezable(model: &Model, name: &NodeName) -> Verdict {
+    running(model, name)?;
+    model.no_freezer.as_ref().map_or(Ok(()), |why| Err(format!("nodes can't be frozen here: {why}")))
 }
 
 fn replay(model: &Model, name: &NodeName, paused: bool) -> Verdict {

@@ -205,6 +205,9 @@ pub enum Happened {
         system_identifier: u64,
         /// Why links are direct and can't be cut, if so.
         direct_links: Option<String>,
+        /// Why nodes can't be frozen here, if so.
+        #[serde(default)]
+        no_freezer: Option<String>,
     },
     /// A rule is in force on a node (as PostgreSQL reports it), and how many commits it let go.
     Rule {

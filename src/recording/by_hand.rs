@@ -173,7 +173,13 @@ mod tests {
     }
 
     fn up() -> Msg {
-        let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+        let up = Happened::BroughtUp {
+            ms: 500,
+            postgres: "18.6".into(),
+            system_identifier: 7,
+            direct_links: None,
+            no_freezer: None,
+        };
         Msg::Done(OpId(0), Outcome { result: Ok(up), steps: Vec::new() })
     }
 

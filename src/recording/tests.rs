@@ -25,7 +25,13 @@ fn opening() -> Opening {
 
 /// A lab of so many seconds: writes all the time, and every ten seconds somebody asks for something.
 fn messages(seconds: u64) -> Vec<(Stamp, Msg)> {
-    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: "18.6".into(),
+        system_identifier: 7,
+        direct_links: None,
+        no_freezer: None,
+    };
     let done = Msg::Done(OpId(0), Outcome { result: Ok(up), steps: Vec::new() });
     let mut all = vec![(Stamp(0), Msg::Open(Box::new(opening()))), (Stamp(500_000), done)];
     for tenth in 6..seconds * 10 {

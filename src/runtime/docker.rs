@@ -2,7 +2,7 @@
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
 //! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`, `held`
-//! and `wait` act on one container; `watch` and `logs` tell what happens; `leftovers` tidies up, and `builds` after the
+//! and `wait` act on one container; `watch` and `logs` tell what happens; `freezer` tries whether nodes can be frozen; `leftovers` tidies up, and `builds` after the
 //! recipe. Everything made carries the lab's labels (`labels`), and nothing without them is touched.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +25,7 @@ mod builds;
 mod confine;
 mod connect;
 mod failure;
+mod freezer;
 mod held;
 mod image;
 mod job;
@@ -46,6 +47,7 @@ mod watch;
 pub use builds::{BUILD, abandoned_builds, remove_build};
 pub use confine::Limits;
 pub use connect::Engine;
+pub use freezer::no_freezer;
 pub use image::{Image, ImageChoice, find_image, pull};
 pub use leftovers::{leftovers, remove, templates};
 pub use recipe::{build, build_refusal};
@@ -254,6 +256,11 @@ impl Runtime for DockerRuntime {
     fn postgres(&self) -> String {
         let version = locked(&self.ground).as_ref().map(|ground| ground.prepared.version.clone());
         version.filter(|version| !version.is_empty()).unwrap_or_else(|| self.image.major.to_string())
+    }
+
+    fn no_freezer(&self) -> Option<String> {
+        let why = locked(&self.ground).as_ref().and_then(|ground| ground.prepared.no_freezer.clone());
+        why.map(|why| format!("this engine can't freeze containers: {why}"))
     }
 
     async fn prepare(&self, template: &Template, progress: &Progress) -> Result<()> {

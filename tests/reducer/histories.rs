@@ -216,7 +216,13 @@ fn a_restart_and_a_reset_keep_and_forget() {
     lab.see("s1", on(2, primary("", &[], 0)));
     assert_eq!((line(&lab, "s1"), lab.model.timelines.len()), ("1 of p, 2 of s1".to_owned(), 3));
     lab.say("reset");
-    let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 8, direct_links: None };
+    let up = Happened::BroughtUp {
+        ms: 500,
+        postgres: "18.6".into(),
+        system_identifier: 8,
+        direct_links: None,
+        no_freezer: None,
+    };
     lab.done(lab.model.next_op - 1, Ok(up));
     assert_eq!((line(&lab, "s1"), line(&lab, "s2")), ("1 of p".to_owned(), "1 of p".to_owned()));
 }

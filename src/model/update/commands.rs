@@ -378,7 +378,7 @@ fn targets(model: &Model, node: Option<NodeName>) -> Vec<NodeName> {
 
 /// Bring-up or reset is over: the lab is live, the writer and the heartbeat begin.
 pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
-    let Ok(Happened::BroughtUp { ms, postgres, system_identifier, direct_links }) = &outcome.result else {
+    let Ok(Happened::BroughtUp { ms, postgres, system_identifier, direct_links, no_freezer }) = &outcome.result else {
         return Vec::new();
     };
     model.stage = Stage::Live;
@@ -387,7 +387,11 @@ pub fn go_live(model: &mut Model, outcome: &Outcome) -> Vec<Effect> {
     model.system_identifier = Some(*system_identifier);
     model.estranged = None;
     model.direct_links.clone_from(direct_links);
+    model.no_freezer.clone_from(no_freezer);
     model.phase.clear();
+    if let Some(why) = no_freezer {
+        model.say(Who::Lab, Tone::Warn, format!("nodes can't be frozen here: {why}"));
+    }
     if let Some(why) = direct_links {
         model.say(Who::Lab, Tone::Warn, format!("links between nodes are direct and can't be faulted: {why}"));
     }

@@ -15,7 +15,7 @@ use super::failure::{self, plain};
 use super::image::{Image, version_number};
 use super::labels::{self, filled};
 use super::text::safe_lines;
-use super::{job, wait};
+use super::{freezer, job, wait};
 use crate::runtime::{Owner, Progress, Result, Template};
 
 /// Raised when the way templates are made changes, so that older ones aren't used any more.
@@ -32,6 +32,8 @@ const OTHERS_LIMIT: Duration = Duration::from_secs(90);
 const UID: &str = "replab.uid";
 const GID: &str = "replab.gid";
 const VERSION: &str = "replab.version";
+/// Why containers can't be frozen on this engine; blank where they can.
+const NO_FREEZER: &str = "replab.no-freezer";
 
 /// A template that is on the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(super) struct Prepared {
     pub(super) account: Account,
     /// PostgreSQL's version, "17.11".
     pub(super) version: String,
+    /// Why containers can't be frozen on this engine, if so; tried when the template was made.
+    pub(super) no_freezer: Option<String>,
 }
 
 /// What making a template needs.
@@ -124,6 +128,7 @@ impl Maker<'_> {
         self.pack(account)?.upload(docker, id, what).await?;
         self.say("initdb, settings and SQL");
         docker.start_container(id, None).await.map_err(|err| failure::engine(what, &err))?;
+        let no_freezer = freezer::refusal(docker, id).await?;
         let code = wait::until_stopped(docker, id, MAKE_LIMIT, what).await?;
         let told = archive::read(docker, id, job::OUTPUT, what).await?.unwrap_or_default();
         if code != 0 {
@@ -131,8 +136,8 @@ impl Maker<'_> {
         }
         let version = told.lines().rev().find_map(version_number).unwrap_or_default().to_owned();
         self.say("saving it as an image");
-        let image = self.commit(id, hash, account, &version).await?;
-        Ok(Prepared { image, account, version })
+        let prepared = Prepared { image: String::new(), account, version, no_freezer };
+        self.commit(id, hash, &prepared).await
     }
 
     fn pack(&self, account: Account) -> Result<Pack> {
@@ -146,13 +151,15 @@ impl Maker<'_> {
         Ok(pack)
     }
 
-    async fn commit(&self, id: &str, hash: &str, account: Account, version: &str) -> Result<String> {
+    /// Saves the container as an image, and finds it as the next lab will.
+    async fn commit(&self, id: &str, hash: &str, made: &Prepared) -> Result<Prepared> {
         let told = [
             (labels::TEMPLATE, hash.to_owned()),
             (labels::MAKER, String::new()),
-            (UID, account.uid.to_string()),
-            (GID, account.gid.to_string()),
-            (VERSION, version.to_owned()),
+            (UID, made.account.uid.to_string()),
+            (GID, made.account.gid.to_string()),
+            (VERSION, made.version.clone()),
+            (NO_FREEZER, made.no_freezer.clone().unwrap_or_default().replace(['"', '\\', '$', '\n'], " ")),
         ];
         let config = ContainerConfig {
             user: Some(confine::USER.to_owned()),
@@ -174,9 +181,8 @@ impl Maker<'_> {
             .commit_container(options, config)
             .await
             .map_err(|err| failure::engine("save the template", &err))?;
-        // What the next lab will find, or else this one is told why it won't.
         let found = find(&self.engine.docker, hash).await?;
-        found.map(|found| found.image).ok_or_else(|| plain("save the template", "it was saved, but isn't here"))
+        found.ok_or_else(|| plain("save the template", "it was saved, but isn't here"))
     }
 
     fn say(&self, phase: &str) {
@@ -208,7 +214,8 @@ async fn find(docker: &Docker, hash: &str) -> Result<Option<Prepared>> {
         return Err(plain("look for the template", format!("image {} isn't replab's", tag(hash))));
     };
     let version = filled(&labels, VERSION).unwrap_or_default().to_owned();
-    Ok(Some(Prepared { image, account: Account { uid, gid }, version }))
+    let no_freezer = filled(&labels, NO_FREEZER).map(str::to_owned);
+    Ok(Some(Prepared { image, account: Account { uid, gid }, version, no_freezer }))
 }
 
 fn tag(hash: &str) -> String {
