@@ -14,6 +14,17 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb 
     fi
 fi
 
+# What runs other engines beside this one (tests/engines/engine.sh); the rest is there on every Debian-like system.
+if ! command -v ip >/dev/null 2>&1; then
+    if root && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 >/dev/null
+    else
+        echo "ip is missing: sudo apt-get install iproute2" >&2
+        exit 4
+    fi
+fi
+
 # An engine that somebody started by hand may have ended with that somebody's session.
 engine() { docker version >/dev/null 2>&1; }
 if command -v dockerd >/dev/null 2>&1 && root && ! engine; then

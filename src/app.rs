@@ -190,7 +190,7 @@ impl Wanted {
         if common.read_only {
             return Err(LoadError::ReadOnly(script.name));
         }
-        let needs = Needs { least: requires };
+        let needs = Needs { least: requires, freezer: script.freezes() };
         let first = turns.first().map(|first| first - 1);
         let majors = first.into_iter().chain(turns);
         let by_version = majors

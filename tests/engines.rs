@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Output;
 
 use common::engines::run;
@@ -41,6 +42,24 @@ fn docker_28_plays_the_old_primarys_return() {
 #[test]
 fn podman_5_plays_the_old_primarys_return() {
     assert_played("podman-5", "22");
+}
+
+/// Without root and on control groups of the first kind nothing can be frozen, and what freezes nobody is played: here containers reach
+/// this host by another address than their gateway's.
+#[test]
+fn podman_5_without_root_says_what_it_cant() {
+    let script = format!("LESSONS='01 10'\n{PLAY}\n\"$0\" doctor | grep freeze");
+    let Some(output) = run("podman-5-rootless", &script) else { return };
+    let said = said(&output);
+    assert!(said.contains("lesson 01 ended with 0"), "{said}");
+    assert!(said.contains("left: 0 containers"), "{said}");
+    // A machine whose control groups are of the second kind can freeze without root.
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        assert!(said.contains("lesson 10 ended with 0"), "{said}");
+    } else {
+        assert!(said.contains("lesson 10 ended with 4"), "{said}");
+        assert_eq!(said.matches("can't freeze containers").count(), 2, "the lesson and doctor say so: {said}");
+    }
 }
 
 /// The template of the first lab is found by the second, and goes with all the rest: there an image takes no labels from a configuration.

@@ -178,7 +178,20 @@ async fn engine_and_image(common: &Common, wish: &Wish<'_>) -> Result<(Engine, I
     if let Some(warning) = &image.warning {
         tell(common, warning);
     }
+    if wish.needs.freezer && engine.may_lack_freezer().await {
+        can_freeze(&engine, &image).await?;
+    }
     Ok((engine, image))
+}
+
+/// Refuses an engine that can't do what a lesson that freezes nodes is about.
+async fn can_freeze(engine: &Engine, image: &Image) -> Result<(), RuntimeError> {
+    let Some(why) = docker::no_freezer(engine, image).await? else { return Ok(()) };
+    Err(RuntimeError {
+        what: "play a lesson that freezes nodes".to_owned(),
+        why: format!("this engine can't freeze containers: {why}"),
+        hint: Some("play it as processes: --runtime process".to_owned()),
+    })
 }
 
 /// Pulls an image, and builds it where that fails; one that only the recipe makes is built at once.

@@ -336,6 +336,17 @@ impl Script {
         self.at >= self.steps.len()
     }
 
+    /// Whether nodes are frozen on the way, where nothing else is expected of the act.
+    pub fn freezes(&self) -> bool {
+        let acts = self.steps.iter().filter(|step| step.refused.is_none() && !step.may_fail);
+        acts.filter_map(|step| match &step.kind {
+            StepKind::Do(commands) | StepKind::Together(commands) => Some(commands),
+            _ => None,
+        })
+        .flatten()
+        .any(|command| matches!(command, Command::Freeze(_)))
+    }
+
     /// The present step.
     pub fn step(&self) -> Option<&Step> {
         self.steps.get(self.at)

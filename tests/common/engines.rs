@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::house::{Ground, House};
 
@@ -14,6 +15,9 @@ const CANNOT: i32 = 4;
 const SIGN: &str = "engine.sh: ";
 /// For one command on one engine, and what comes before it the first time: packages, unpacked, and an image.
 const LIMIT: &str = "240";
+
+/// One engine after the other: lessons have deadlines, and engines beside each other would take the machine from them.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Where the packages and the engines' data are kept between runs.
 fn keep() -> PathBuf {
@@ -38,6 +42,7 @@ pub fn run(engine: &str, script: &str) -> Option<Output> {
         return None;
     }
     let house = House::prepared(Ground::Docker(18));
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let output = beside(engine, &house, script, &[]).output().expect("timeout and bash");
     if let Some(why) = refusal(&output) {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{engine} can't be tested: {why}");

@@ -17,6 +17,8 @@ use crate::runtime::{Result as Had, RuntimeError};
 pub struct Needs {
     /// The oldest major version that will do.
     pub least: Option<u32>,
+    /// Nodes that can be frozen.
+    pub freezer: bool,
 }
 
 /// Options that can't all be had.
@@ -156,14 +158,14 @@ mod tests {
 
     #[test]
     fn a_version_that_is_named_is_had_or_refused() {
-        let least = |least| Needs { least: Some(least) };
+        let least = |least| Needs { least: Some(least), ..Needs::default() };
         let named = common(RuntimeChoice::Auto, None, None, Some(17));
         let why = Wish::of(&named, least(18)).expect_err("too old").to_string();
         assert!(why.contains("needs PostgreSQL 18") && why.contains("--postgres 18"), "{why}");
         let old = common(RuntimeChoice::Auto, None, None, Some(14));
         assert!(Wish::of(&old, Needs::default()).expect_err("too old").to_string().contains("too old"));
         let open = common(RuntimeChoice::Auto, None, None, None);
-        let major = |least| Wish::of(&open, Needs { least }).expect("a wish").image().major;
+        let major = |least| Wish::of(&open, Needs { least, ..Needs::default() }).expect("a wish").image().major;
         assert_eq!((major(None), major(Some(15)), major(Some(POSTGRES + 1))), (POSTGRES, POSTGRES, POSTGRES + 1));
         assert_eq!(Wish::of(&named, least(16)).expect("a wish").image().major, 17);
     }

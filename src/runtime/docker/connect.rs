@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::models::SystemInfoCgroupDriverEnum;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use serde::Deserialize;
 
@@ -68,6 +69,14 @@ impl Engine {
     pub async fn root_dir(&self) -> Option<PathBuf> {
         let info = self.docker.info().await.ok()?;
         info.docker_root_dir.map(PathBuf::from).filter(|path| path.exists())
+    }
+
+    /// Whether it is one of those that may not freeze containers: without root, or without control groups of its own. That is to be tried
+    /// then; a lab tries all engines, but only when it makes its template.
+    pub async fn may_lack_freezer(&self) -> bool {
+        let info = self.docker.info().await.unwrap_or_default();
+        let rootless = info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
+        rootless || info.cgroup_driver == Some(SystemInfoCgroupDriverEnum::NONE)
     }
 
     /// The same engine, given more time for slow requests.
