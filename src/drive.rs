@@ -269,6 +269,7 @@ async fn carry_out<R: Runtime>(lab: &Arc<Lab<R>>, id: OpId, act: &Act, steps: &m
         Act::Add { name, upstream } => bring_up::add(lab, name, upstream, steps).await,
         Act::AddFresh(name) => bring_up::add_fresh(lab, name, steps).await,
         Act::Remove { node, upstream } => bring_up::remove(lab, node, upstream.as_ref(), steps).await,
+        Act::Raise { node, settings } => replication::raise(lab, node, settings, steps).await,
         Act::Replay { node, pause } => replication::replay(lab, node, *pause, steps).await,
         Act::Links(faults) => links::set(lab, id, faults, steps).await,
         Act::Verify(nodes) => judge::verify(lab, nodes, steps).await,

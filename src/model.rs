@@ -30,6 +30,7 @@ pub mod promise;
 pub mod ranges;
 pub mod script;
 pub mod sessions;
+pub mod shortfall;
 pub mod slots;
 pub mod standing;
 pub mod sync_rule;
@@ -53,6 +54,7 @@ use links::{End, LinkFault, Links, Traffic};
 use msg::{OpId, Origin, SqlResult, Topology, WriterPlan, WriterPulse};
 use script::Script;
 use sessions::Session;
+use shortfall::Pause;
 use sync_rule::SyncRule;
 use verdict::Verification;
 
@@ -117,6 +119,12 @@ pub struct Node {
     /// The history that its data is of: its place in `Model::timelines`; none where the lab doesn't know.
     #[serde(default)]
     pub history: Option<usize>,
+    /// The setting that its log last called too low to replay on, while that is so.
+    #[serde(default)]
+    pub shortfall: Option<shortfall::Shortfall>,
+    /// Whether replay was paused by somebody, as far as that is known.
+    #[serde(default)]
+    pub paused_by_hand: bool,
 }
 
 impl Node {
@@ -140,6 +148,8 @@ impl Node {
             rival_told: false,
             slots_told: BTreeMap::new(),
             history: None,
+            shortfall: None,
+            paused_by_hand: false,
         }
     }
 
@@ -219,8 +229,10 @@ pub enum Fault {
     Frozen(NodeName),
     /// A node is down.
     Down(NodeName),
-    /// Replay is paused on a standby.
+    /// Replay is paused on a standby, by somebody.
     ReplayPaused(NodeName),
+    /// PostgreSQL has paused replay on a standby: "max_connections 150 < 300 on p".
+    ReplayStopped(NodeName, String),
     /// Another primary of the same cluster runs beside the lab's: two histories grow apart.
     Rival(NodeName),
 }
@@ -426,7 +438,11 @@ impl Model {
             NodeState::Frozen => Some(Fault::Frozen(n.name.clone())),
             NodeState::Exited(_) => Some(Fault::Down(n.name.clone())),
             _ if self.is_rival(n) => Some(Fault::Rival(n.name.clone())),
-            _ => n.sample.as_ref().filter(|s| s.replay_paused).map(|_| Fault::ReplayPaused(n.name.clone())),
+            _ => match self.pause_of(n)? {
+                Pause::Person => Some(Fault::ReplayPaused(n.name.clone())),
+                Pause::Postgres(low) => Some(Fault::ReplayStopped(n.name.clone(), self.shortfall_in_words(n, &low))),
+                Pause::Unknown => None,
+            },
         });
         self.link_faults().into_iter().chain(states).collect()
     }
@@ -460,7 +476,7 @@ impl Model {
 
     /// The operation that starts this node or brings it back, if there is one.
     pub fn return_of(&self, name: &NodeName) -> Option<&Command> {
-        let its = |c: &&Command| matches!(c, Command::Start(n) | Command::Rejoin { node: n, .. } if n == name);
+        let its = |c: &&Command| matches!(c, Command::Start(n) | Command::Raise(n) | Command::Rejoin { node: n, .. } if n == name);
         self.ops.values().filter_map(|op| op.command.as_ref()).find(its)
     }
 

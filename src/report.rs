@@ -95,7 +95,7 @@ pub struct Report {
 /// A fault while it lasted, in milliseconds since the lab was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultReport {
-    /// cut, refused, slow, throttled, isolated, frozen, down, replay-paused, second-primary.
+    /// cut, refused, slow, throttled, isolated, frozen, down, replay-paused, replay-stopped, second-primary.
     pub kind: String,
     /// In words, with the nodes' names.
     pub what: String,

@@ -21,6 +21,8 @@ use replab::report::Report;
 mod histories;
 #[path = "reducer/names.rs"]
 mod names;
+#[path = "reducer/pauses.rs"]
+mod pauses;
 
 fn name(text: &str) -> NodeName {
     text.parse().unwrap()
@@ -128,6 +130,7 @@ fn sample(role: Role, wal: u64) -> Sample {
             wal_receiver_status_interval_ms: 10_000,
             ..NodeSettings::default()
         },
+        limits: None,
         took_us: 0,
     }
 }
@@ -807,7 +810,7 @@ fn slots_in_danger_are_told_once() {
         |text: &str, lab: &Lab| text.parse::<replab::model::condition::Condition>().unwrap().check(&lab.model).0;
     assert!(condition("slot_status(s1) = unreserved", &lab) && condition("slot_kept(s1) > 4kB", &lab));
     see(&mut lab, slot("lost", 9_000));
-    assert!(lab.said("`remove s1`, then `add s1`"));
+    assert!(lab.said("`rejoin s1` makes it and its slot anew"));
     assert!(
         condition("slot_status(s1) = lost", &lab) && !condition("slot_kept(s1) > 0", &lab),
         "nothing is kept any more"

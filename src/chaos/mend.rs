@@ -37,7 +37,9 @@ fn heals(model: &Model, fault: &Fault) -> bool {
         Fault::Rival(_) => false,
         Fault::Down(n) if model.return_of(n).is_some() => false,
         Fault::Down(n) => model.primary.as_ref() == Some(n) || model.node(n).is_some_and(is_standby),
-        Fault::Link(_) | Fault::Isolated(_) | Fault::Frozen(_) | Fault::ReplayPaused(_) => true,
+        Fault::Link(_) | Fault::Isolated(_) | Fault::Frozen(_) | Fault::ReplayPaused(_) | Fault::ReplayStopped(..) => {
+            true
+        }
     }
 }
 

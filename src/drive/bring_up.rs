@@ -180,7 +180,8 @@ async fn make_standby<R: Runtime>(
     steps.note(format!("{name}: {} {}", job.program, job.args.join(" ")));
     run_job(lab, name, &job).await?;
     steps.note(format!("{name}: standby.signal, primary_conninfo with application_name={name}"));
-    lab.runtime.put(name, &standby_files(lab, name, &from, &[])?).await?;
+    let needed = lab.control(upstream)?.altered_limits().await?;
+    lab.runtime.put(name, &standby_files(lab, name, &from, &needed)?).await?;
     lab.phase(Some(name), "starting").await;
     let control = start(lab, name, Some(upstream), lab.keys()).await?;
     watch(lab, name);

@@ -27,9 +27,7 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 const STILL_LIMIT: Duration = Duration::from_millis(60);
 /// no longer than this in any case.
 const STREAM_END_LIMIT: Duration = Duration::from_secs(1);
-/// Promotion of a lab's small server takes some 20 ms; a checkpoint may be in the way.
-const PROMOTE_LIMIT: Duration = Duration::from_secs(30);
-/// Nothing tells when a server has left recovery: it is asked this often.
+/// A standby is asked again this often how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 /// A promotion that went wrong half-way has come to its end within this, as a rule.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
@@ -177,16 +175,7 @@ impl<R: Runtime> Telling<'_, R> {
         let (started, made) = tokio::join!(control.promote(), control.create_slots(&slots));
         started?;
         made?;
-        let end = Instant::now() + PROMOTE_LIMIT;
-        while control.is_in_recovery().await? {
-            if Instant::now() >= end {
-                return Err(Failure(format!(
-                    "{node} is not promoted after {} s; see its log",
-                    PROMOTE_LIMIT.as_secs()
-                )));
-            }
-            sleep(ASK_EVERY).await;
-        }
+        replication::until_promoted(&control, node, steps).await?;
         self.open(node).await;
         Ok(control)
     }

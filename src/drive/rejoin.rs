@@ -92,6 +92,7 @@ async fn come_back<R: Runtime>(
     };
     // A file out of a container costs an eighth of a second: meanwhile the source gets ready.
     let ((own, readable), ()) = try_join(inside(lab, node), source_is_ready).await?;
+    let own = conf::at_least(own, &there.altered_limits().await?);
     let (from, whole) = (links::link(lab, node, source).await?, readable.is_ok());
     let back = Return { lab, node, source, from, own, whole, histories };
     let found = match readable {
@@ -405,6 +406,7 @@ impl<R: Runtime> Return<'_, R> {
 /// A cleanly stopped primary whose successor has everything follows it as it is.
 pub async fn follow_straight<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, source: &NodeName) -> Result<(), Failure> {
     let (own, _) = inside(lab, node).await?;
+    let own = conf::at_least(own, &lab.control(source)?.altered_limits().await?);
     let (from, histories) = (links::link(lab, node, source).await?, &Pair::default());
     let back = Return { lab, node, source, from, own, whole: true, histories };
     let mut unheard = Steps::new(lab.runtime.kind(), &lab.id);

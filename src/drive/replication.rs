@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bring_up::drop_slot;
-use super::{Done, Failure, Lab, Steps, links};
+use super::{Done, Failure, Lab, Steps, faults, links};
 use crate::model::NodeName;
 use crate::model::cluster::{Role, Sample};
 use crate::model::msg::Happened;
 use crate::model::sync_rule::SyncRule;
-use crate::pg::conf::{self, PASSFILE, Upstream};
+use crate::pg::conf::{self, PASSFILE, Setting, Upstream};
 use crate::pg::control::Control;
 use crate::pg::sql;
 use crate::runtime::{Place, Runtime};
@@ -22,9 +22,13 @@ pub(super) const RULE: &str = "synchronous_standby_names";
 pub(super) const UPSTREAM: &str = "primary_conninfo";
 /// Promotion of a lab's small server takes some 20 ms; a checkpoint may be in the way.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(30);
+/// Nothing tells when a server has left recovery: it is asked this often.
+const PROMOTED_EVERY: Duration = Duration::from_millis(1);
+/// A promotion that takes longer may be one that sleeps.
+const WAKE_EVERY: Duration = Duration::from_millis(20);
 /// A setting is in force when the server has acted on the reload.
 const RELOAD_LIMIT: Duration = Duration::from_secs(2);
-/// Nothing tells when a server has read its files or left recovery: it is asked this often.
+/// Nothing tells when a server has read its files: it is asked this often.
 const ASK_EVERY: Duration = Duration::from_millis(4);
 
 /// `nudge`: a local write that makes standbys reply, without which commits that wait under the old rule are looked at again
@@ -49,6 +53,30 @@ pub async fn apply_rule<R: Runtime>(
     let sample = until(&control, RELOAD_LIMIT, |s| s.settings.synchronous_standby_names == names).await?;
     lab.look(node).await;
     Ok(Happened::Rule { names: sample.settings.synchronous_standby_names })
+}
+
+/// Waits until a server has left recovery, once it is told to. Its startup process may sleep: a promotion that comes in the moment when it has
+/// asked for a WAL receiver and none runs yet is noticed, and then wal_retrieve_retry_interval is waited out all the same (500 ms here;
+/// docs/facts.md). A reload wakes it.
+pub(super) async fn until_promoted(control: &Control, node: &NodeName, steps: &mut Steps) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut wake = began + WAKE_EVERY;
+    while control.is_in_recovery().await? {
+        if began.elapsed() >= PROMOTE_LIMIT {
+            let limit = PROMOTE_LIMIT.as_secs();
+            return Err(Failure(format!("{node} is not promoted after {limit} s; see its log")));
+        }
+        if Instant::now() >= wake {
+            if wake == began + WAKE_EVERY {
+                steps.sql(node, sql::RELOAD);
+                steps.note("(the reload wakes the startup process, which may wait for wal_retrieve_retry_interval)");
+            }
+            control.reload().await?;
+            wake = Instant::now() + WAKE_EVERY;
+        }
+        tokio::time::sleep(PROMOTED_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Samples until `good`, or fails when the time is up.
@@ -120,6 +148,7 @@ pub async fn promote<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, steps: &mut
     let before = control.sample().await?;
     steps.sql(node, sql::PROMOTE);
     control.promote().await?;
+    until_promoted(&control, node, steps).await?;
     let after = until(&control, PROMOTE_LIMIT, |s| s.role == Role::Primary && s.timeline != before.timeline).await?;
     let old = lab.nodes().get_mut(node).and_then(|h| h.upstream.take());
     if let Some(old) = old {
@@ -167,6 +196,27 @@ async fn forsake<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, old: &NodeNa
     }
 }
 
+/// Raises settings that take effect at a start only, in the file where ALTER SYSTEM would write them: the server may be down because of them.
+pub async fn raise<R: Runtime>(
+    lab: &Arc<Lab<R>>,
+    node: &NodeName,
+    settings: &[(String, u64)],
+    steps: &mut Steps,
+) -> Done {
+    if lab.runtime.is_up(node).await? {
+        faults::stop(lab, node, steps).await?;
+    }
+    let found = lab.runtime.read(node, &Place::Data(conf::AUTO_CONF.to_owned())).await?;
+    let text = found.ok_or_else(|| Failure(format!("there is no database in {node}")))?;
+    let raised = settings.iter().map(|(name, value)| Setting::new(name, &value.to_string()));
+    let raised = raised.collect::<Result<Vec<_>, _>>().map_err(|e| Failure(e.to_string()))?;
+    for (name, value) in settings {
+        steps.note(format!("{node}: {name} = {value} in {}", conf::AUTO_CONF));
+    }
+    lab.runtime.put(node, &[conf::raised_file(&text, &raised)]).await?;
+    faults::start(lab, node, steps).await
+}
+
 pub async fn replay<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, pause: bool, steps: &mut Steps) -> Done {
     let control = lab.control(node)?;
     steps.sql(node, if pause { sql::REPLAY_PAUSE } else { sql::REPLAY_RESUME });
@@ -175,7 +225,9 @@ pub async fn replay<R: Runtime>(lab: &Arc<Lab<R>>, node: &NodeName, pause: bool,
     } else {
         control.resume_replay().await?;
     }
-    until(&control, RELOAD_LIMIT, |s| s.replay_paused == pause).await?;
+    if pause {
+        until(&control, RELOAD_LIMIT, |s| s.replay_paused).await?;
+    }
     lab.look(node).await;
     Ok(Happened::Plain)
 }

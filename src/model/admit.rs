@@ -36,6 +36,7 @@ fn needs_engine(command: &Command) -> bool {
         C::Kill(_)
             | C::Stop(_)
             | C::Start(_)
+            | C::Raise(_)
             | C::Freeze(_)
             | C::Thaw(_)
             | C::Add { .. }
@@ -73,6 +74,7 @@ fn judge(model: &Model, command: &Command) -> Verdict {
         Command::Add { name, from } => addable(model, name, from.as_ref()),
         Command::AddFresh(name) => unused(model, name),
         Command::Remove(n) => removable(model, n),
+        Command::Raise(n) => raisable(model, n),
         Command::PauseReplay(n) => replay(model, n, false),
         Command::ResumeReplay(n) => replay(model, n, true),
         Command::Link(harm, which) => harmable(model, *harm, which),
@@ -141,7 +143,9 @@ fn promotable(model: &Model, name: &NodeName) -> Verdict {
     handover::nobody_comes_back(model)?;
     match exists(model, name)?.role() {
         Some(Role::Primary) => Err(format!("{name} is a primary already")),
-        Some(Role::Standby) => Ok(()),
+        Some(Role::Standby) => model.stopped_by(name).map_or(Ok(()), |why| {
+            Err(format!("{name} has stopped replaying ({why}): PostgreSQL promotes none such; `raise {name}` first"))
+        }),
         None => Err(format!("{name} has not answered yet")),
     }
 }
@@ -229,12 +233,31 @@ fn replay(model: &Model, name: &NodeName, paused: bool) -> Verdict {
     if node.role() == Some(Role::Primary) {
         return Err(format!("{name} is a primary: it replays nothing"));
     }
+    if let Some(why) = model.stopped_by(name) {
+        let then = if paused { "; resumed, it would shut down" } else { "" };
+        return Err(format!("PostgreSQL has paused replay on {name} itself: {why}{then}. `raise {name}` mends it"));
+    }
     match node.sample.as_ref().map(|s| s.replay_paused) {
         Some(now) if now != paused => {
             Err(format!("replay on {name} is {}", if now { "paused already" } else { "not paused" }))
         }
         _ => Ok(()),
     }
+}
+
+/// One that is down is raised, too: started as it is it would shut down again.
+fn raisable(model: &Model, name: &NodeName) -> Verdict {
+    let node = exists(model, name)?;
+    not_returning(model, name)?;
+    match node.state {
+        NodeState::Running | NodeState::Exited(_) => {}
+        NodeState::Frozen => return Err(format!("{name} is frozen; `thaw {name}` first")),
+        NodeState::Created | NodeState::Unknown => return Err(format!("nothing is known of {name} yet")),
+    }
+    if model.shortfalls(node).is_empty() {
+        return Err(format!("no setting of {name} is known to be lower than a standby may have it"));
+    }
+    Ok(())
 }
 
 fn harmable(model: &Model, harm: Harm, which: &Which) -> Verdict {

@@ -140,7 +140,7 @@ pub struct Sample {
     pub flushed: Option<Lsn>,
     /// Standby: pg_last_wal_replay_lsn.
     pub replayed: Option<Lsn>,
-    /// Standby: replay is paused by the person (pg_get_wal_replay_pause_state is not `not paused`).
+    /// Standby: replay is paused, by whomever (pg_get_wal_replay_pause_state is not `not paused`).
     pub replay_paused: bool,
     /// Standby: age of the last replayed commit in microseconds, by the server's clock.
     pub replay_age_us: Option<i64>,
@@ -156,6 +156,9 @@ pub struct Sample {
     pub waiting: Vec<WaitingCommit>,
     /// Settings in force.
     pub settings: NodeSettings,
+    /// Those that a standby may not have lower than its primary, in the order of [`AT_LEAST`](super::shortfall::AT_LEAST).
+    #[serde(default)]
+    pub limits: Option<[u64; 5]>,
     /// Rows in the lab's write table by an estimate that costs nothing are not kept here; see `verify`.
     pub took_us: u64,
 }

@@ -68,6 +68,7 @@ pub enum Command {
     Add { name: NodeName, from: Option<NodeName> },
     AddFresh(NodeName),
     Remove(NodeName),
+    Raise(NodeName),
     PauseReplay(NodeName),
     ResumeReplay(NodeName),
     Link(Harm, Which),
@@ -123,6 +124,7 @@ spellings! {
     "rejoin" "NODE [rewind | rebuild]" => "bring a node back as a standby: what only it has is counted, then pg_rewind, else pg_basebackup", rejoin;
     "add" "NAME [from NODE] | NAME fresh" => "a new standby by pg_basebackup, or a separately initialised server", add;
     "remove" "NODE" => "take a node away with all its data", |a| Some(Command::Remove(node(a)?));
+    "raise" "NODE" => "raise the settings of a standby that must not be lower than its primary's (max_connections and four more), and restart it", |a| Some(Command::Raise(node(a)?));
     "replay" "pause NODE | resume NODE" => "pause or resume replay on a standby (it goes on receiving)", replay;
     "cut" "A B | A -> B | 'A... | B...'" => "cut links silently: both ways, one way, or between two groups; an end is a node or client", |a| links(Harm::Cut, a);
     "isolate" "A" => "cut every link of a node, its clients' too", |a| Some(Command::Link(Harm::Cut, Which::Of(a.parse().ok()?)));
@@ -248,6 +250,7 @@ impl fmt::Display for Command {
             Self::Add { name, from: Some(from) } => write!(f, "add {name} from {from}"),
             Self::AddFresh(n) => write!(f, "add {n} fresh"),
             Self::Remove(n) => write!(f, "remove {n}"),
+            Self::Raise(n) => write!(f, "raise {n}"),
             Self::PauseReplay(n) => write!(f, "replay pause {n}"),
             Self::ResumeReplay(n) => write!(f, "replay resume {n}"),
             Self::Link(Harm::Cut, Which::Of(end)) => write!(f, "isolate {end}"),
@@ -310,6 +313,7 @@ mod tests {
         "add s3 from s1",
         "add x fresh",
         "remove s3",
+        "raise s1",
         "replay pause s1",
         "replay resume s1",
         "cut p s1",

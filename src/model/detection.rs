@@ -112,7 +112,9 @@ impl Model {
             Fault::Isolated(end) => end.node().is_some_and(|n| [&c.by, &c.on].contains(&n)),
             Fault::Frozen(n) => &c.on == n,
             // A server that dies is noticed at once, but for those behind another fault, which tells its own time.
-            Fault::Down(_) | Fault::Link(_) | Fault::ReplayPaused(_) | Fault::Rival(_) => false,
+            Fault::Down(_) | Fault::Link(_) | Fault::ReplayPaused(_) | Fault::ReplayStopped(..) | Fault::Rival(_) => {
+                false
+            }
         };
         self.countdowns().iter().filter(|c| about(c)).find_map(Countdown::left_ms)
     }
@@ -169,6 +171,7 @@ mod tests {
                 wal_receiver_status_interval_ms: 10_000,
                 ..NodeSettings::default()
             },
+            limits: None,
             took_us: 0,
         }
     }

@@ -70,6 +70,7 @@ fn kind(fault: &Fault) -> &'static str {
         Fault::Frozen(_) => "frozen",
         Fault::Down(_) => "down",
         Fault::ReplayPaused(_) => "replay-paused",
+        Fault::ReplayStopped(..) => "replay-stopped",
         Fault::Rival(_) => "second-primary",
     }
 }
@@ -80,6 +81,7 @@ fn words(fault: &Fault) -> String {
         Fault::Isolated(end) => format!("{end} is isolated"),
         Fault::Frozen(n) => format!("{n} is frozen"),
         Fault::Down(n) => format!("{n} is down"),
+        Fault::ReplayStopped(n, why) => format!("{n} has stopped replaying: {why}"),
         Fault::ReplayPaused(n) => format!("replay on {n} is paused"),
         Fault::Rival(n) => format!("{n} is a primary too"),
     }

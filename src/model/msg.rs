@@ -482,6 +482,10 @@ pub enum Act {
         node: NodeName,
         upstream: Option<NodeName>,
     },
+    Raise {
+        node: NodeName,
+        settings: Vec<(String, u64)>,
+    },
     Replay {
         node: NodeName,
         pause: bool,

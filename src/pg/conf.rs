@@ -127,6 +127,9 @@ impl std::str::FromStr for Setting {
     }
 }
 
+/// Where ALTER SYSTEM writes.
+pub const AUTO_CONF: &str = "postgresql.auto.conf";
+
 /// The settings a person chose for the whole lab (`--set`), for every server of it. They are beside the template and not
 /// in it, so that one template serves all labs; ALTER SYSTEM still beats them.
 pub fn overrides_file(settings: &[Setting]) -> NodeFile {
@@ -233,6 +236,20 @@ pub fn own_settings(auto_conf: &str) -> Vec<Setting> {
     auto_conf.lines().filter_map(setting).filter(|s| !ours.contains(&s.name())).collect()
 }
 
+/// A server's own settings where it is to follow one with these: numbers that a standby may not have lower are at least as high.
+pub fn at_least(own: Vec<Setting>, needed: &[Setting]) -> Vec<Setting> {
+    let number = |s: &Setting| s.value.parse::<u64>().unwrap_or(0);
+    let enough = |need: &&Setting| !own.iter().any(|s| s.name == need.name && number(s) >= number(need));
+    let more: Vec<Setting> = needed.iter().filter(enough).cloned().collect();
+    let kept = own.into_iter().filter(|s| !more.iter().any(|m| m.name == s.name));
+    kept.chain(more.iter().cloned()).collect()
+}
+
+/// Where ALTER SYSTEM writes, with these settings beside what it had: the last of one name wins.
+pub fn raised_file(auto_conf: &str, settings: &[Setting]) -> NodeFile {
+    data(AUTO_CONF, auto_conf.to_owned() + &settings.iter().map(Setting::line).collect::<String>())
+}
+
 /// Prints the control file of a server that is down.
 pub fn control_data_job() -> Job {
     let args = vec!["-D".to_owned(), "{data}".to_owned()];
@@ -265,7 +282,7 @@ fn auto_conf(node: &NodeName, from: Option<(&Upstream, &str)>, own: &[Setting]) 
     for setting in own {
         line(&setting.name, &setting.value);
     }
-    data("postgresql.auto.conf", text)
+    data(AUTO_CONF, text)
 }
 
 /// The passfile (manual 34.16): the replication role's password, for any host.
@@ -392,6 +409,21 @@ mod tests {
         assert_eq!(own_settings(auto), own, "what is added for the while doesn't stay");
         assert_eq!(own_settings(&kept_file(&own).text), own);
         assert!(!file(&files, "pg_hba.conf").contains("replication"));
+    }
+
+    #[test]
+    fn what_a_standby_may_not_have_lower_is_raised_and_nothing_else() {
+        let set = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| Setting::new(n, v).unwrap()).collect::<Vec<_>>();
+        let own = set(&[("work_mem", "8MB"), ("max_connections", "200"), ("max_wal_senders", "50")]);
+        let needed = set(&[("max_connections", "300"), ("max_wal_senders", "45"), ("max_worker_processes", "60")]);
+        let raised = set(&[
+            ("work_mem", "8MB"),
+            ("max_wal_senders", "50"),
+            ("max_connections", "300"),
+            ("max_worker_processes", "60"),
+        ]);
+        assert_eq!(at_least(own, &needed), raised);
+        assert_eq!(raised_file("a = '1'\n", &needed[..1]).text, "a = '1'\nmax_connections = '300'\n");
     }
 
     #[test]

@@ -143,7 +143,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()),
     greatest((SELECT timeline_id FROM pg_control_checkpoint()),
              (SELECT min_recovery_end_timeline FROM pg_control_recovery())),
     current_setting('server_version'),
-    (SELECT max(name COLLATE \"C\") FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')";
+    (SELECT max(name COLLATE \"C\") FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'),
+    ARRAY(SELECT current_setting(name)::bigint FROM unnest($1::text[]) WITH ORDINALITY AS t(name, n) ORDER BY n)";
 
 /// What new sessions get for `synchronous_commit` (this session has set its own). It costs 0.5 ms, as all settings are
 /// looked through: read at connect, and again when the server has read its files again. Not by the view: to read what a view is
@@ -179,6 +180,9 @@ pub const REPLAY_PAUSE: &str = "SELECT pg_wal_replay_pause()";
 pub const REPLAY_RESUME: &str = "SELECT pg_wal_replay_resume()";
 /// When a setting takes effect (postmaster, sighup, user …); nothing for one that no module has made known.
 pub(super) const SETTING_CONTEXT: &str = "SELECT context FROM pg_settings WHERE lower(name) = lower($1)";
+/// Those of the settings $1 that ALTER SYSTEM has changed on this server.
+pub(super) const ALTERED: &str = "\
+SELECT name, setting FROM pg_settings WHERE name = ANY ($1) AND sourcefile LIKE '%/postgresql.auto.conf'";
 /// Makes a physical slot that keeps WAL from now on; nothing where it is already there and of use. A lost one, for whatever
 /// reason, protects nothing any more and takes nobody in (18): it is dropped first.
 pub fn create_slot(name: &str) -> String {

@@ -164,7 +164,7 @@ impl Walk<'_, '_> {
                 self.down.insert(n.clone());
                 self.broken = true;
             }
-            Command::Start(n) | Command::Rejoin { node: n, .. } => {
+            Command::Start(n) | Command::Raise(n) | Command::Rejoin { node: n, .. } => {
                 self.down.remove(n);
             }
             Command::PauseReplay(_) | Command::Promote(_) | Command::Failover { .. } | Command::AutoFailover(_) => {
@@ -256,6 +256,7 @@ fn named(command: &Command) -> Vec<NodeName> {
         | Command::Switchover(n)
         | Command::Fence(n)
         | Command::Remove(n)
+        | Command::Raise(n)
         | Command::PauseReplay(n)
         | Command::ResumeReplay(n)
         | Command::Rejoin { node: n, .. }

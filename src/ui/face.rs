@@ -26,15 +26,16 @@ pub(super) fn of(model: &Model, node: &Node, theme: &Theme) -> Face {
         NodeState::Unknown => face("?", "unknown", theme.dim),
         _ if model.engine_down.is_some() => face("?", "last known", theme.dim),
         NodeState::Running if node.unreachable.is_some() && node.sample.is_some() => face("▲", "no answer", theme.bad),
-        _ => running(node, theme),
+        _ => running(model, node, theme),
     }
 }
 
-fn running(node: &Node, theme: &Theme) -> Face {
+fn running(model: &Model, node: &Node, theme: &Theme) -> Face {
     let face = |glyph, word, style| Face { glyph, word, style };
     match &node.sample {
         None => face("◌", "starting", theme.dim),
         Some(s) if s.role == Role::Primary => face("◆", "primary", theme.primary),
+        Some(_) if model.stopped_by(&node.name).is_some() => face("◇", "no replay", theme.bad),
         Some(s) if s.replay_paused => face("◇", "paused", theme.warn),
         Some(_) => face("◇", "standby", theme.standby),
     }
@@ -58,6 +59,7 @@ pub(super) fn fault(fault: &Fault) -> String {
         Fault::Frozen(n) => format!("❄ {n} is frozen"),
         Fault::Down(n) => format!("✖ {n} is down"),
         Fault::Rival(n) => format!("◆ {n} is a primary too"),
+        Fault::ReplayStopped(n, why) => format!("▲ {n} has stopped replaying: {why}"),
         Fault::ReplayPaused(n) => format!("▲ replay on {n} is paused"),
     }
 }

@@ -212,7 +212,9 @@ fn faults(model: &Model, view: &View, room: usize) -> Vec<Span<'static>> {
             Fault::Link(LinkFault { harm: Harm::Slow(_) | Harm::Throttle(_), .. })
             | Fault::Frozen(_)
             | Fault::ReplayPaused(_) => view.theme.badge_warn,
-            Fault::Link(_) | Fault::Isolated(_) | Fault::Down(_) | Fault::Rival(_) => view.theme.badge_bad,
+            Fault::Link(_) | Fault::Isolated(_) | Fault::Down(_) | Fault::Rival(_) | Fault::ReplayStopped(..) => {
+                view.theme.badge_bad
+            }
         };
         let noticed = model.noticed_in(fault).filter(|_| room >= 60);
         let text = match (noticed, face::fault(fault)) {

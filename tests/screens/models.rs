@@ -53,6 +53,7 @@ fn sample(role: Role, wal: u64, names: &str) -> Sample {
             wal_receiver_status_interval_ms: 1_000,
             max_slot_wal_keep_bytes: Some(64 << 20),
         },
+        limits: None,
         took_us: 900,
     }
 }
@@ -424,6 +425,7 @@ pub fn busy() -> Model {
         last_msg_age_us: Some(2_200_000),
     });
     model.nodes[2].sample.as_mut().unwrap().replay_paused = true;
+    model.nodes[2].paused_by_hand = true;
     model.nodes[2].sample.as_mut().unwrap().replayed = Some(Lsn(WAL - 45_000));
     model.nodes[3].upstream = Some(name("s2"));
     model.nodes.push(Node {

@@ -10,6 +10,7 @@ use crate::model::handover::Split;
 use crate::model::links::{End, Traffic};
 use crate::model::msg::Rejoined;
 use crate::model::sessions::Session;
+use crate::model::shortfall::Pause;
 use crate::model::slots::Slot;
 use crate::model::standing::{Link, Rung};
 use crate::model::verdict::{NodeTally, Side};
@@ -136,6 +137,7 @@ quantities! {
     "slot_safe" true Bytes "WAL that may still be written before its slot may be lost (safe_wal_size)" => |m, n| slot(m, n).and_then(|s| s.row.safe_bytes).map_or(Value::Unknown, |b| Value::Number(b as f64));
     "timeline" true Count "the timeline it is on" => |_, n| fresh(n).and_then(|n| n.sample.as_ref()).map_or(Value::Unknown, |s| Value::Number(f64::from(s.timeline)));
     "replay_paused" true Text "yes or no" => |_, n| fresh(n).and_then(|n| n.sample.as_ref()).map_or(Value::Unknown, |s| text(yes(s.replay_paused)));
+    "replay_paused_by" true Text "nobody, person (`replay pause`, or its function) or postgresql (a setting is lower than on the primary)" => |m, n| fresh(n).map_or(Value::Unknown, |n| paused_by(m, n));
     "idle" true Text "yes when nothing but the heartbeat is written and nothing is behind" => |m, n| n.map_or(Value::Unknown, |n| text(yes(m.rung(n).idle)));
     "reachable" true Text "whether SQL answers" => |_, n| text(yes(n.is_some_and(Node::answers)));
     "streaming" false Count "standbys that stream from the primary" => |m, _| standbys(m, |r| matches!(&r.link, Link::Connected(state) if state == "streaming"));
@@ -248,6 +250,14 @@ fn yes(it_is: bool) -> &'static str {
 
 fn fresh(node: Option<&Node>) -> Option<&Node> {
     node.filter(|n| n.answers())
+}
+
+fn paused_by(model: &Model, node: &Node) -> Value {
+    match model.pause_of(node) {
+        None => text("nobody"),
+        Some(Pause::Unknown) => Value::Unknown,
+        Some(pause) => text(pause.word()),
+    }
 }
 
 /// What has passed between the clients and a node.

@@ -12,6 +12,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("sync_state", &["async", "potential", "sync", "quorum"]),
     ("slot_status", &["reserved", "extended", "unreserved", "lost"]),
     ("replay_paused", YES_NO),
+    ("replay_paused_by", &["nobody", "person", "postgresql"]),
     ("idle", YES_NO),
     ("reachable", YES_NO),
     ("writer_held", YES_NO),

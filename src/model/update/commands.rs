@@ -270,9 +270,13 @@ fn heal_all(model: &mut Model, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>
         .into_iter()
         .filter_map(|fault| match fault {
             Fault::Frozen(n) => Some(Command::Thaw(n)),
+            Fault::ReplayStopped(n, _) => Some(Command::Raise(n)),
+            // Resumed, it would stop again.
+            Fault::ReplayPaused(n) if model.lacks(&n) => Some(Command::Raise(n)),
             Fault::ReplayPaused(n) => Some(Command::ResumeReplay(n)),
             Fault::Link(_) | Fault::Isolated(_) | Fault::Rival(_) => None,
             Fault::Down(n) if model.return_of(&n).is_some() => None,
+            Fault::Down(n) if model.rejoins_by_itself(&n) && model.lacks(&n) => Some(Command::Raise(n)),
             Fault::Down(n) => {
                 (model.primary.as_ref() == Some(&n) || model.rejoins_by_itself(&n)).then_some(Command::Start(n))
             }
@@ -329,6 +333,11 @@ fn call_out_former_primaries(model: &mut Model) {
 }
 
 impl Model {
+    /// Whether a setting of this standby is too low to replay on.
+    fn lacks(&self, name: &NodeName) -> bool {
+        self.node(name).is_some_and(|n| !self.shortfalls(n).is_empty())
+    }
+
     /// Whether a node that is down comes back as a standby when started: it was one when it was last seen.
     fn rejoins_by_itself(&self, name: &NodeName) -> bool {
         self.node(name).is_some_and(|n| n.role() == Some(crate::model::cluster::Role::Standby))
@@ -359,6 +368,10 @@ fn act_of(model: &Model, command: &Command, origin: Origin) -> Result<Act, Strin
         Command::Add { name, from } => Act::Add { name, upstream: from.map_or_else(primary, Ok)? },
         Command::AddFresh(name) => Act::AddFresh(name),
         Command::Remove(node) => Act::Remove { upstream: model.node(&node).and_then(|n| n.upstream.clone()), node },
+        Command::Raise(node) => {
+            let low = model.node(&node).map(|n| model.shortfalls(n)).unwrap_or_default();
+            Act::Raise { node, settings: low.into_iter().map(|s| (s.setting, s.needed)).collect() }
+        }
         Command::PauseReplay(node) => Act::Replay { node, pause: true },
         Command::ResumeReplay(node) => Act::Replay { node, pause: false },
         Command::Link(..) | Command::Heal(_) => Act::Links(model.links.clone()),

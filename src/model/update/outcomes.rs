@@ -111,9 +111,12 @@ fn last_words(model: &Model, op: &Op) -> Option<String> {
     // A configuration that isn't taken ends the server with the file's name; what is wrong in it stands in the line before.
     let before = said.next().filter(|_| last.line.text.ends_with("contains errors"));
     let wrong = before.and_then(|(_, l)| l.line.text.split_once(" in file ")).map(|(what, _)| format!("{what}; "));
+    let low = |name| model.node(name).and_then(|n| n.shortfall.as_ref().map(|low| model.shortfall_in_words(n, low)));
     // The history of a standby that was ahead is no part of its upstream's (facts, "Rejoining the old primary").
     let cure = if last.line.text.starts_with("requested timeline") {
         format!("; `rejoin {name}` mends it")
+    } else if let Some(why) = low(name).filter(|_| last.line.text.ends_with("insufficient parameter settings")) {
+        format!(": {why}; `raise {name}` mends it")
     } else {
         String::new()
     };
@@ -157,7 +160,12 @@ fn apply(
         Command::Rejoin { node, .. } => rejoined(model, node, happened),
         Command::Kill(n) => state(model, n, NodeState::Exited(Some(137))),
         Command::Stop(n) => state(model, n, NodeState::Exited(Some(0))),
-        Command::Start(n) | Command::Thaw(n) => {
+        Command::PauseReplay(n) | Command::ResumeReplay(n) => {
+            if let Some(node) = model.node_mut(n) {
+                node.paused_by_hand = matches!(command, Command::PauseReplay(_));
+            }
+        }
+        Command::Start(n) | Command::Raise(n) | Command::Thaw(n) => {
             state(model, n, NodeState::Running);
             model.heart_since = model.now;
         }

@@ -6,6 +6,7 @@ use crate::model::history::Point;
 use crate::model::journal::{Tone, Who};
 use crate::model::ledger::{Ack, IdRange};
 use crate::model::msg::{Effect, WriterPulse};
+use crate::model::shortfall::Shortfall;
 use crate::model::standing::{Link, row_of};
 use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage, Stamp};
 
@@ -34,6 +35,7 @@ pub fn observed(model: &mut Model, observation: Observation) -> Vec<Effect> {
         Observation::Node(name, Look::Log(lines)) => {
             tell_fork(model, &name, &lines);
             tell_crash(model, &name, &lines);
+            tell_shortfall(model, &name, &lines);
             let at = model.now;
             if let Some(node) = model.node_mut(&name) {
                 node.logs.extend(lines.into_iter().map(|line| Logged { at, line }));
@@ -84,6 +86,50 @@ fn tell_crash(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
     crate::model::fault_log::crashed(model, name);
 }
 
+/// PostgreSQL finds a setting too low for what the primary can do: it pauses replay, or ends. The line before says which.
+fn tell_shortfall(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
+    let Some(node) = model.node(name) else { return };
+    let mut before = node.logs.back().map(|l| l.line.severity.clone());
+    let mut told = Vec::new();
+    for line in lines {
+        if let Some(low) = Shortfall::told(&line.text) {
+            told.push((low, before.as_deref() == Some("FATAL")));
+        }
+        before = Some(line.severity.clone());
+    }
+    for (low, ends) in told {
+        let Some(node) = model.node_mut(name) else { return };
+        let known = node.shortfall.replace(low.clone()).is_some_and(|old| old == low);
+        let Some(node) = model.node(name).filter(|_| ends || !known) else { continue };
+        let why = model.shortfall_in_words(node, &low);
+        let text = if ends {
+            format!(
+                "{name} shuts down, because it can't replay: {why}. `raise {name}` raises the setting and starts {name}"
+            )
+        } else {
+            format!(
+                "{name} has stopped replaying: {why}. PostgreSQL paused it; resumed, {name} would shut down. \
+                 `raise {name}` (or `heal`) raises the setting and restarts {name}"
+            )
+        };
+        model.say(Who::Lab, Tone::Bad, text);
+    }
+}
+
+/// Who paused replay. A pause that is seen twice while no setting is too low is somebody's: PostgreSQL's comes with a line in the log.
+fn see_pause(model: &mut Model, name: &NodeName, before: bool) {
+    let Some(node) = model.node(name) else { return };
+    let Some(sample) = &node.sample else { return };
+    let over = node.shortfall.as_ref().is_some_and(|low| low.is_over(sample));
+    let paused = sample.replay_paused;
+    let by_hand = paused && (node.paused_by_hand || (before && model.shortfalls(node).is_empty()));
+    let Some(node) = model.node_mut(name) else { return };
+    node.paused_by_hand = by_hand;
+    if over {
+        node.shortfall = None;
+    }
+}
+
 fn engine(model: &mut Model, why: Option<String>) {
     match (why, model.engine_down.take()) {
         (Some(why), None) => {
@@ -108,6 +154,7 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     let was_ours = is_ours(model, name);
     let Some(node) = model.node_mut(name) else { return };
     let before = node.sample.as_ref().map(|s| (s.role, s.timeline));
+    let was_paused = node.sample.as_ref().is_some_and(|s| s.replay_paused);
     let silent = node.unreachable.take();
     if node.state == NodeState::Created {
         node.state = NodeState::Running;
@@ -121,6 +168,7 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     node.seen = Some(now);
     node.sample = Some(sample);
     let told = std::mem::take(&mut node.unreachable_told);
+    see_pause(model, name, was_paused);
     if model.is_resetting() {
         return;
     }

@@ -246,6 +246,7 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
             "{n} is a separately initialised server: another system identifier, so it can never replicate physically"
         ),
         Command::Remove(n) => format!("{n} and its data are gone"),
+        Command::Raise(n) => format!("{n} is restarted with settings as high as its primary's, and replays again"),
         Command::PauseReplay(n) => format!("replay on {n} is paused: it receives and flushes, but shows nothing new"),
         Command::ResumeReplay(n) => format!("replay on {n} goes on"),
         Command::Link(harm, which) if !model.has_link(which) => to_come(*harm, which),

@@ -7,7 +7,9 @@ use tokio_postgres::types::PgLsn;
 
 use super::session::Session;
 use super::{Control, ControlError};
+use crate::model::shortfall::AT_LEAST;
 use crate::model::{Lsn, WriteId};
+use crate::pg::conf::Setting;
 use crate::pg::quote::is_setting_name;
 use crate::pg::secret::Passwords;
 use crate::pg::sql;
@@ -105,6 +107,19 @@ impl Control {
             let context = row.and_then(|row| row.map(|row| row.try_get::<_, String>(0)).transpose());
             let context = context.map_err(|e| ControlError::from_pg(&e))?;
             Ok(context.is_some_and(|c| ["postmaster", "internal"].contains(&c.as_str())))
+        })
+        .await
+    }
+
+    /// What ALTER SYSTEM has changed here of the settings that a standby may not have lower.
+    pub async fn altered_limits(&self) -> Result<Vec<Setting>, ControlError> {
+        self.call(async |session| {
+            let rows = session.client.query(sql::ALTERED, &[&&AT_LEAST[..]]).await;
+            let rows = rows.map_err(|e| ControlError::from_pg(&e))?;
+            let read = |row: &tokio_postgres::Row| {
+                Setting::new(&row.try_get::<_, String>(0).ok()?, &row.try_get::<_, String>(1).ok()?).ok()
+            };
+            Ok(rows.iter().filter_map(read).collect())
         })
         .await
     }

@@ -12,6 +12,7 @@ use super::record::Fields;
 use super::session::{Names, Session};
 use super::{Control, ControlError};
 use crate::model::cluster::{NodeSettings, ReceiverRow, Role, Sample, SenderRow, SlotRow, WaitingCommit};
+use crate::model::shortfall::AT_LEAST;
 use crate::model::{Lsn, safe_text};
 
 /// Where the timeline is known by the [`Identity`] alone, it is read again every so many samples.
@@ -26,6 +27,7 @@ pub(super) struct Identity {
     /// The timeline by its files: of the last checkpoint, to which recovery must at least go, or of the WAL it has received.
     timeline: u32,
     version: String,
+    limits: Option<[u64; 5]>,
     marker: Option<String>,
 }
 
@@ -133,7 +135,8 @@ async fn identify(session: &Session) -> Result<Identity, ControlError> {
             None => Ok(None),
         }
     };
-    let (row, marker) = tokio::join!(session.client.query_one(&statements.identity, &[]), marker);
+    let row = async { session.client.query_one(&statements.identity, &[&&AT_LEAST[..]]).await };
+    let (row, marker) = tokio::join!(row, marker);
     let row = row.map_err(|e| ControlError::from_pg(&e))?;
     let marker = marker.map_err(|e| ControlError::from_pg(&e))?;
     let received = get::<Option<String>>(&row, 4)?.and_then(|file| timeline_of(&file)).unwrap_or(0);
@@ -142,6 +145,7 @@ async fn identify(session: &Session) -> Result<Identity, ControlError> {
         start_epoch_us: get(&row, 1)?,
         timeline: get::<Option<i32>>(&row, 2)?.map_or(0, i32::cast_unsigned).max(received),
         version: safe_text(&get::<String>(&row, 3)?),
+        limits: get::<Vec<i64>>(&row, 5)?.try_into().ok().map(|limits: [i64; 5]| limits.map(i64::cast_unsigned)),
         marker: marker.map(|row| get::<String>(&row, 0)).transpose()?.map(|t| safe_text(&t)),
     })
 }
@@ -200,6 +204,7 @@ fn read_sample(
             wal_receiver_status_interval_ms: milliseconds(&get::<String>(row, 14)?)?,
             max_slot_wal_keep_bytes: bytes(&get::<String>(row, 16)?)?,
         },
+        limits: identity.limits,
         took_us: 0,
     };
     Ok((sample, sure.is_none()))
