@@ -58,19 +58,23 @@ fn podman_5_without_root_says_what_it_cant() {
         assert!(said.contains("lesson 10 ended with 0"), "{said}");
     } else {
         assert!(said.contains("lesson 10 ended with 4"), "{said}");
-        assert_eq!(said.matches("can't freeze containers").count(), 2, "the lesson and doctor say so: {said}");
+        let sentence = "this engine can't freeze containers: ";
+        let (played, doctor) = said.split_once("left: 0 containers").unwrap_or_default();
+        let (_, refused) = played.split_once("lesson 01 ended").unwrap_or_default();
+        assert!(refused.contains(sentence) && doctor.contains(sentence), "the lesson and doctor say so: {said}");
     }
 }
 
 /// The template of the first lab is found by the second, and goes with all the rest: there an image takes no labels from a configuration.
 #[test]
 fn podman_4_knows_its_own_template() {
+    // Nothing of this machine's own labs is seen, which may have their folders there.
     let script = format!(
         "LESSONS='01 01'\n{PLAY}\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template\n\
-         \"$0\" clean --all\necho \"cleaned with $?\"\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template"
+         mount -t tmpfs tmpfs /var/tmp && \"$0\" clean --all\necho \"cleaned with $?\"\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template"
     );
     let Some(output) = run("podman-4", &script) else { return };
-    let said = said(&output);
+    let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(said.matches("lesson 01 ended with 0").count(), 2, "{said}");
     assert!(said.contains("left: 0 containers\n1\n"), "one template: {said}");
     assert!(said.contains("cleaned with 0") && said.ends_with("\n0\n"), "no template is left: {said}");
