@@ -59,7 +59,7 @@ pub(super) fn fault(fault: &Fault) -> String {
         Fault::Frozen(n) => format!("❄ {n} is frozen"),
         Fault::Down(n) => format!("✖ {n} is down"),
         Fault::Rival(n) => format!("◆ {n} is a primary too"),
-        Fault::ReplayStopped(n, why) => format!("▲ {n} has stopped replaying: {why}"),
+        Fault::ReplayStopped(n, why) => format!("▲ {n} stopped replaying: {why}"),
         Fault::ReplayPaused(n) => format!("▲ replay on {n} is paused"),
     }
 }

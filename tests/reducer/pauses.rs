@@ -72,3 +72,18 @@ fn a_standby_that_shuts_down_for_a_setting_is_raised_by_heal() {
     assert!(lab.said("s1 shuts down, because it can't replay: max_connections 150 < 300 on p. `raise s1`"));
     assert!(raises(&lab.say("heal")));
 }
+
+/// It would wait half a minute for a promotion that PostgreSQL refuses.
+#[test]
+fn who_has_stopped_replaying_is_not_promoted_by_a_failover() {
+    let mut lab = Lab::live(None);
+    see(&mut lab, 150, 150, true);
+    logged(&mut lab, "WARNING", "hot standby is not possible because of insufficient parameter settings");
+    lab.say("kill p");
+    lab.done(1, Ok(Happened::Plain));
+    lab.say("failover");
+    let effects = lab.done(2, Ok(Happened::Canvassed(vec![answer("s1", 100), answer("s2", 90)])));
+    assert!(!acts(&effects).iter().any(|act| matches!(act, Act::TakeOver { .. })), "{effects:?}");
+    assert!(lab.said("s1 has most of the log, and PostgreSQL doesn't promote it"), "{}", lab.last_words());
+    assert!(lab.said("`raise s1`, then `failover`"));
+}

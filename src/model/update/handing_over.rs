@@ -266,6 +266,11 @@ pub fn canvassed(
             answered(have, need),
             listed(&whom)
         )),
+        Choice::Elected { node, .. } if model.stopped_by(&node).is_some() => Err(format!(
+            "{cost}{node} has most of the log, and PostgreSQL doesn't promote it: it has stopped replaying ({}). `raise {node}`, \
+             then `failover`",
+            model.stopped_by(&node).unwrap_or_default()
+        )),
         Choice::Elected { .. } if asked == Question::Counts && fences(model) => Ok(fence_and_ask(model, id)),
         Choice::Elected { node, doubt } => {
             let text = elected(answers, &node, doubt.as_deref());
