@@ -35,6 +35,7 @@ pub mod session;
 pub mod setup;
 pub mod signals;
 pub mod socket;
+pub mod suspend;
 pub mod terminal;
 
 use plain::Manner;
@@ -60,6 +61,9 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(run(cli)).unwrap_or_else(|error| {
         let code = code_of(&error);
+        if code == exit::NOBODY_READS {
+            return code;
+        }
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         drop(plain::complain(&chain.join(": ")));
         code
@@ -87,6 +91,7 @@ fn code_of(error: &color_eyre::Report) -> u8 {
         None if error.downcast_ref::<replay::NoRecording>().is_some() => exit::USAGE,
         None if error.downcast_ref::<reach::NotAsked>().is_some() => exit::USAGE,
         None if error.downcast_ref::<setup::Contradiction>().is_some() => exit::USAGE,
+        None if error.is::<plain::NobodyReads>() => exit::NOBODY_READS,
         None if error.downcast_ref::<NoPlace>().is_some() => exit::ENGINE,
         None => exit::ENGINE,
     }
@@ -126,8 +131,10 @@ async fn run(cli: Cli) -> Result<u8> {
     }
 }
 
+/// Whether there is a terminal, and one that can show a screen.
 fn on_terminal() -> bool {
-    std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !dumb
 }
 
 async fn start_screen(common: &Common) -> Result<u8> {

@@ -27,6 +27,8 @@ pub mod exit {
     pub const HUNG_UP: u8 = 129;
     /// Interrupted by Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
+    /// Nobody reads the lines of a lesson any more (as a program that SIGPIPE ends).
+    pub const NOBODY_READS: u8 = 141;
     /// Ended by SIGTERM.
     pub const TERMINATED: u8 = 143;
 }

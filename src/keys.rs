@@ -44,6 +44,8 @@ pub enum Key {
     End,
     PageUp,
     PageDown,
+    /// One with a modifier that means nothing here: Alt-k is not k.
+    Other,
 }
 
 /// Something the person did at the terminal.
@@ -53,6 +55,8 @@ pub enum KeyInput {
     Key(Key),
     /// Pasted text.
     Paste(String),
+    /// Printable keys that came faster than anybody types: text of a terminal that doesn't mark what is pasted.
+    Burst(String),
     /// A click at column, row.
     Click(u16, u16),
     /// The wheel turned up (true) or down over column, row.
@@ -87,6 +91,8 @@ pub enum Intent {
     Redraw,
     /// Put this into the clipboard.
     Copy(String),
+    /// Stop, as a shell's job does.
+    Suspend,
     /// Take the mouse (true), or let it go so that the terminal can select text.
     Mouse(bool),
 }
@@ -104,7 +110,10 @@ pub fn from_event(event: &Event) -> Option<KeyInput> {
 
 fn of_key(event: &KeyEvent) -> Option<Key> {
     let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
+    let other = KeyModifiers::ALT | KeyModifiers::SUPER | KeyModifiers::HYPER | KeyModifiers::META;
     Some(match event.code {
+        _ if event.modifiers.intersects(other) => Key::Other,
+        code if ctrl && !matches!(code, KeyCode::Char(_)) => Key::Other,
         KeyCode::Char(c) if ctrl => Key::Ctrl(c.to_ascii_lowercase()),
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::SHIFT) && c.is_ascii_lowercase() => {
             Key::Char(c.to_ascii_uppercase())
@@ -167,7 +176,10 @@ impl View {
             }
             KeyInput::Click(x, y) => mouse::click(self, model, x, y),
             KeyInput::Wheel(up, x, y) => mouse::wheel(self, model, up, x, y),
-            KeyInput::Paste(text) => popups::paste(self, &text),
+            KeyInput::Paste(text) | KeyInput::Burst(text) => {
+                self.toast = None;
+                popups::paste(self, &text)
+            }
             KeyInput::Key(key) => self.pressed(model, key),
         }
     }
@@ -177,6 +189,7 @@ impl View {
         match key {
             Key::Ctrl('c') => return self.interrupted(model),
             Key::Ctrl('l') => return vec![Intent::Redraw],
+            Key::Ctrl('z') => return vec![Intent::Suspend],
             _ => {}
         }
         if let Some(popup) = self.popups.pop() {

@@ -292,6 +292,9 @@ pub struct Model {
     pub heartbeat: bool,
     /// Since when it beats on the present primary.
     pub heart_since: Stamp,
+    /// When replab itself last went on after it had stood still: silence of before is its own.
+    #[serde(default)]
+    pub stood_still: Option<Stamp>,
     /// The books.
     pub ledger: Ledger,
     /// The rule found in force at the last look at the primary, for the promise of acks; None while it may be changing.

@@ -39,7 +39,7 @@ mod words;
 mod writes;
 
 pub use svg::svg;
-pub use theme::{ColourMode, Shade, Theme};
+pub use theme::{ColourMode, Glyphs, Shade, Theme};
 pub use view::{Panel, Popup, View};
 
 use crate::model::{Model, Stage};
@@ -67,9 +67,7 @@ fn canvas(buf: &mut Buffer, view: &View, draw: impl FnOnce(&mut Buffer)) {
         too_small(buf, view);
     }
     plain::harmless(buf);
-    if view.ascii {
-        plain::to_ascii(buf);
-    }
+    plain::glyphs(buf, view.glyphs);
     if view.theme.mode == ColourMode::None {
         plain::without_colour(buf);
     }

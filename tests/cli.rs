@@ -713,6 +713,30 @@ fn a_closed_pipe_is_no_error() {
     }
 }
 
+/// `replab play 07 | head -5`: a lesson is for whoever reads it, and ends with its lab when nobody does any more.
+#[test]
+fn a_lesson_that_nobody_reads_any_more_ends() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let lesson = house.path().join("long.toml");
+    let text = "title = \"T\"\nsummary = \"S\"\n[[step]]\ndo = \"freeze s1\"\n[[step]]\ndo = \"thaw s1\"\n\
+                [[step]]\nwait = \"lost > 0\"\nwithin = \"10m\"\n";
+    std::fs::write(&lesson, text).unwrap();
+    let mut command = house.replab(&["play", lesson.to_str().unwrap(), "--headless"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut out = String::new();
+    while !out.contains("nodes are up") {
+        assert_ne!(lines.read_line(&mut out).unwrap(), 0, "it ended: {out}");
+    }
+    let labs = house.labs_of(child.id());
+    drop(lines);
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(141), ""));
+    house.assert_gone(&labs);
+    assert!(house.lab_folders_are_empty());
+}
+
 /// The lines that `--keep` leaves to connect with: the node's name and the command, as printed.
 fn doors(out: &str) -> Vec<(String, String)> {
     let lines = out.lines().filter_map(|l| l.trim().strip_prefix("PGPASSFILE=")?.split_once("# "));

@@ -111,7 +111,9 @@ fn a_sandbox_is_played_with(ground: Ground, size: (u16, u16)) {
     terminal.until("no commit that waits", |s| {
         (number_after(s, "… waiting")? == 0 && number_after(s, "Commits waiting").is_none()).then_some(())
     });
-    terminal.keys(":kill p");
+    terminal.keys(":");
+    terminal.until_text("type a command");
+    terminal.keys("kill p");
     terminal.until_text(": kill p");
     let asked = Instant::now();
     terminal.keys("\r");
@@ -348,11 +350,16 @@ fn sizes_windows_and_wrong_keys() {
     terminal.until_text("In words");
     terminal.keys("~");
     terminal.until_text("that key does nothing here");
-    terminal.keys(":frezze s1\r");
+    terminal.keys(":");
+    terminal.until_text("type a command");
+    terminal.keys("frezze s1");
+    terminal.keys("\r");
     terminal.until_text("did you mean `freeze`");
     terminal.keys("\x1b");
     terminal.until_no("did you mean");
-    terminal.keys("\t\t+");
+    terminal.keys("\t\t");
+    terminal.until_text("▸Commits waiting");
+    terminal.keys("+");
     terminal.until_no("In words");
     terminal.keys("\x1b");
     terminal.until_text("In words");
@@ -625,4 +632,130 @@ fn what_a_killed_one_left_of_processes_is_cleaned() {
 #[test]
 fn what_a_killed_one_left_in_docker_is_cleaned() {
     killed_and_cleaned(Ground::Docker(18));
+}
+
+/// The state of a process by Linux' letter: `T` when it is stopped.
+fn state_of(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?')
+}
+
+#[track_caller]
+fn until_state(pid: u32, wanted: impl Fn(char) -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !wanted(state_of(pid)) {
+        assert!(Instant::now() < end, "process {pid} is in state {}", state_of(pid));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Stopped by Ctrl-Z or a signal it gives the terminal back, and takes it again; the gap is its own, and nobody fails over for it.
+#[test]
+fn stopped_and_gone_on() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let settings = ["--set", "wal_sender_timeout=2s", "--set", "wal_receiver_timeout=2s"];
+    let mut terminal = Terminal::start(&house, &[&["up"][..], &settings[..]].concat(), LARGE);
+    terminal.until_text("● live");
+    terminal.command("auto-failover on timeout 1s");
+    terminal.until_text("auto-failover");
+    for how in ["Ctrl-Z", "TSTP", "STOP"] {
+        match how {
+            "Ctrl-Z" => terminal.keys("\x1a"),
+            "TSTP" => terminal.signal(Signal::TSTP),
+            _ => terminal.signal(Signal::STOP),
+        }
+        until_state(terminal.pid(), |state| state == 'T');
+        if how != "STOP" {
+            terminal.until_text(&format!("replab is stopped: `fg`, or `kill -CONT {}`, goes on", terminal.pid()));
+            terminal.assert_restored();
+        }
+        // Longer than every timeout of the servers and of the detector.
+        std::thread::sleep(Duration::from_secs(4));
+        terminal.signal(Signal::CONT);
+        until_state(terminal.pid(), |state| state != 'T');
+        terminal.until_taken();
+        terminal.until_text("replab stood still for 4.");
+        terminal.until("acknowledged writes", {
+            let before = terminal.until("the count", acked);
+            move |s| (acked(s)? > before + 10).then_some(())
+        });
+        let text = terminal.text();
+        let blamed =
+            ["is taken for dead", "has not answered", "not connected", "does not answer", "Replication from s"];
+        assert!(!blamed.iter().any(|word| text.contains(word)), "{how}: {text}");
+    }
+    leave(&house, &mut terminal);
+}
+
+/// The start screen stops and goes on, too.
+#[test]
+fn the_start_screen_stops_and_goes_on() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let mut terminal = Terminal::start(&house, &[], SMALL);
+    terminal.until_text("Sandbox");
+    terminal.keys("\x1a");
+    until_state(terminal.pid(), |state| state == 'T');
+    terminal.until_text("replab is stopped");
+    terminal.assert_restored();
+    terminal.signal(Signal::CONT);
+    terminal.until_taken();
+    terminal.until_text("Sandbox");
+    terminal.keys("q");
+    assert_eq!(terminal.exit(), 0);
+    terminal.assert_restored();
+}
+
+/// Neither Alt-k, nor an escape with a quick k, nor pasted text kills anything.
+#[test]
+fn what_is_no_key_does_nothing() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let mut terminal = sandbox(&house, SMALL);
+    for (typed, said) in [
+        ("\x1bk", "that key does nothing here"),
+        ("kop", "pasted text does nothing here"),
+        ("kill p\r", "pasted text does nothing here"),
+        ("\x1b[200~k\x1b[201~", "pasted text does nothing here"),
+    ] {
+        terminal.keys(typed);
+        terminal.until_text(said);
+        terminal.keys("\x0c");
+        terminal.until_no(said);
+        assert!(!terminal.text().contains("down"), "{typed:?}: {}", terminal.text());
+    }
+    // An escape that comes in a piece of its own.
+    terminal.keys_at_once("\x1b", "k");
+    terminal.until_text("that key does nothing here");
+    assert!(!terminal.text().contains("down"), "{}", terminal.text());
+    leave(&house, &mut terminal);
+}
+
+/// A terminal that can do nothing but print gets lines.
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let mut terminal = Terminal::start_in(&house, &[("TERM", "dumb")], &["up"], LARGE);
+    terminal.until_text("3 nodes are up");
+    assert!(!terminal.has_colours() && !terminal.text().contains('╭'), "{}", terminal.text());
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.exit(), 143);
+}
+
+/// Others get the colours and the signs they have, whatever was handed down to them.
+#[test]
+fn each_terminal_gets_what_it_has() {
+    let house = House::prepared(Ground::Process);
+    for (term, colours, full, round) in [
+        ("xterm-256color", true, true, true),
+        ("screen", true, false, true),
+        ("linux", true, false, false),
+        ("vt100", false, false, false),
+    ] {
+        let mut terminal = Terminal::start_anywhere(&house, &[("TERM", term), ("COLORTERM", "truecolor")], &[], LARGE);
+        terminal.until_text("Sandbox");
+        let text = terminal.text();
+        assert_eq!((terminal.has_colours(), terminal.has_full_colours()), (colours, full), "{term}: {text}");
+        assert_eq!(text.contains('▸'), round, "{term}: {text}");
+        terminal.keys("q");
+        assert_eq!(terminal.exit(), 0);
+    }
 }

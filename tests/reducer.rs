@@ -1963,3 +1963,50 @@ fn a_loss_of_asynchronous_commits_is_told_in_the_words_of_promises() {
         assert!(entry.text.starts_with(&words) && entry.tone == Tone::Warn, "{entry:?}");
     }
 }
+
+/// replab was stopped for 20 s, and all it carries stood still: that is told as its own, and blamed on nobody.
+#[test]
+fn when_replab_stood_still_no_node_is_to_blame() {
+    let mut lab = Lab::live(None);
+    lab.say("auto-failover on");
+    lab.wait_ms(3_000);
+    let probed = |lab: &mut Lab| {
+        for (node, role) in [("p", Role::Primary), ("s1", Role::Standby), ("s2", Role::Standby)] {
+            lab.msg(Msg::Probed(name(node), Probe::Answered { role, wal: Lsn(100), streams: true }));
+        }
+    };
+    probed(&mut lab);
+    lab.see_all("FIRST 1 (s1)");
+    lab.wait_ms(50);
+    let told = lab.model.journal.written();
+    // What p says at the first looks after it: nothing came for 20 s, and a commit waited all that time; then s2 is gone.
+    let silent = |age_us: i64, standbys: &[(&str, &str, u64)]| {
+        let mut sample = primary("FIRST 1 (s1)", standbys, 1);
+        sample.wal = Lsn(200);
+        for row in &mut sample.senders {
+            (row.write, row.reply_age_us) = (Some(Lsn(100)), Some(age_us));
+        }
+        sample
+    };
+    lab.at += 20_000_000;
+    lab.msg(Msg::StoodStill(20_000));
+    let both = [("s1", "sync", 100), ("s2", "potential", 100)];
+    lab.see("p", silent(20_100_000, &both));
+    assert!(lab.model.ladder().iter().all(|rung| matches!(rung.link, Link::Connected(_))), "{:?}", lab.model.ladder());
+    lab.wait_ms(100);
+    lab.see("p", silent(20_200_000, &both[..1]));
+    for _ in 0..20 {
+        probed(&mut lab);
+        lab.wait_ms(100);
+    }
+    let said: Vec<&str> = lab.model.journal.since(told).map(|e| e.text.as_str()).collect();
+    let own = "replab stood still for 20 s. Meanwhile it looked at no node";
+    assert!(said.len() == 1 && said[0].starts_with(own), "{said:#?}");
+    assert!(lab.model.handovers.is_empty() && lab.model.countdowns().is_empty());
+    // What goes on being so is told.
+    lab.wait_ms(2_000);
+    lab.see("p", silent(24_300_000, &both[..1]));
+    for part in ["s1 has not answered p", "s2 is not connected to p any more", "1 commits wait for"] {
+        assert!(lab.said(part), "{part}");
+    }
+}

@@ -12,7 +12,7 @@ use replab::model::journal::{Tone, Who};
 use replab::model::script::StepKind;
 use replab::ui::start::{Entry, Opens, StartMenu};
 use replab::ui::view::{Input, LinkDraft, Panel, Popup, Question, RuleDraft, View};
-use replab::ui::{self, ColourMode, Shade};
+use replab::ui::{self, ColourMode, Glyphs, Shade};
 
 #[path = "screens/models.rs"]
 mod models;
@@ -373,12 +373,12 @@ fn the_picked_entry_is_explained_in_full() {
 #[test]
 fn ascii_means_ascii() {
     for model in [models::frozen(), models::lesson(), models::busy(), models::starting(), models::links()] {
-        let view = View { ascii: true, ..view() };
+        let view = View { glyphs: Glyphs::Ascii, ..view() };
         for size in [(80, 24), (160, 45)] {
             assert!(picture(&model, &view, size).is_ascii());
         }
     }
-    assert_snapshot!("ascii_120x36", picture(&models::frozen(), &View { ascii: true, ..view() }, (120, 36)));
+    assert_snapshot!("ascii_120x36", picture(&models::frozen(), &View { glyphs: Glyphs::Ascii, ..view() }, (120, 36)));
 }
 
 #[test]
@@ -507,7 +507,7 @@ proptest! {
     fn no_size_is_a_problem(width in 1u16..=220, height in 1u16..=60, popup in 0usize..20, which in 0usize..19, focus in 0usize..9, zoom: bool, scroll in 0usize..300) {
         use Panel as P;
         let panels = [P::Cluster, P::Replication, P::Commits, P::Words, P::Writes, P::Latency, P::Throughput, P::Journal, P::Lesson];
-        let mut view = View { zoom, ascii: zoom, journal: Some(scroll), ..view() };
+        let mut view = View { zoom, glyphs: if zoom { Glyphs::Ascii } else { Glyphs::All }, journal: Some(scroll), ..view() };
         view.focus_on(panels[focus]);
         view.scroll.insert(panels[focus], scroll);
         view.popups = popups().into_iter().nth(popup).into_iter().collect();
@@ -763,5 +763,53 @@ fn a_refusal_is_told_whole() {
             view.key(&model, KeyInput::Click(size.0 / 2, y));
             assert_eq!(view.journal, Some(model.journal.written() - 1), "{size:?} {y}");
         }
+    }
+}
+
+/// Alt-k is not k; text that comes at once is no row of keys, and goes only where text is typed.
+#[test]
+fn a_key_counts_with_its_modifiers_and_text_is_no_keys() {
+    use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers as Mods};
+    let model = models::live(2, "");
+    let typed = |code, modifiers| replab::keys::from_event(&Event::Key(KeyEvent::new(code, modifiers)));
+    let k = KeyCode::Char('k');
+    assert_eq!(typed(k, Mods::NONE), Some(KeyInput::Key(Key::Char('k'))));
+    assert_eq!(typed(k, Mods::SHIFT), Some(KeyInput::Key(Key::Char('K'))));
+    assert_eq!(typed(k, Mods::CONTROL), Some(KeyInput::Key(Key::Ctrl('k'))));
+    for (code, modifiers) in [
+        (k, Mods::ALT),
+        (k, Mods::SUPER),
+        (k, Mods::META),
+        (k, Mods::ALT | Mods::SHIFT),
+        (k, Mods::ALT | Mods::CONTROL),
+        (KeyCode::Enter, Mods::ALT),
+        (KeyCode::Esc, Mods::ALT),
+        (KeyCode::Down, Mods::CONTROL),
+        (KeyCode::Backspace, Mods::ALT),
+    ] {
+        assert_eq!(typed(code, modifiers), Some(KeyInput::Key(Key::Other)), "{modifiers:?}-{code:?}");
+    }
+    let mut view = view();
+    assert_eq!(press(&mut view, &model, Key::Other), []);
+    assert!(view.toast.as_ref().unwrap().text.contains("does nothing here"));
+    for text in ["kill p", "k", "q\nd"] {
+        assert_eq!(view.key(&model, KeyInput::Burst(text.into())), []);
+        assert!(view.popups.is_empty() && view.toast.as_ref().unwrap().text.contains("pasted text does nothing"));
+    }
+    press(&mut view, &model, Key::Char(':'));
+    assert_eq!(view.key(&model, KeyInput::Burst("kill p\n".into())), []);
+    assert!(matches!(view.popup(), Some(Popup::Palette { input, .. }) if input.text == "kill p"), "{:?}", view.popups);
+    assert_eq!(press(&mut view, &model, Key::Enter), [Intent::Command("kill p".parse().unwrap())]);
+    assert_eq!(press(&mut view, &model, Key::Ctrl('z')), [Intent::Suspend]);
+}
+
+/// The Linux console has lines and blocks, and neither rounded corners nor signs from further on.
+#[test]
+fn the_console_gets_what_its_fonts_have() {
+    for model in [models::frozen(), models::lesson(), models::busy(), models::links()] {
+        let drawn = picture(&model, &View { glyphs: Glyphs::Console, ..view() }, (160, 45));
+        assert!(drawn.contains('═') && drawn.contains('│'), "{drawn}");
+        let strange = |c: &char| "╭╮╰╯━┃╍┏┓▶▸✔✖❄…–┣⠋".contains(*c) || ('\u{2800}'..='\u{28ff}').contains(c);
+        assert_eq!(drawn.chars().find(strange), None, "{drawn}");
     }
 }

@@ -236,7 +236,7 @@ impl<R: Runtime> Run<R> {
 
     fn say(&self, text: &str) -> Result<()> {
         if !self.silent {
-            plain::print(&format!("{text}\n"))?;
+            plain::tell(&format!("{text}\n"))?;
         }
         Ok(())
     }

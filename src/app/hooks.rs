@@ -19,7 +19,8 @@ static PANICKED: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::
 
 /// Panics are told plainly where colours don't belong, and end the program.
 pub fn install() {
-    let plain = !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let plain = dumb || !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let theme = if plain { Theme::new() } else { Theme::dark() };
     let (panic_hook, _) = HookBuilder::default().theme(theme).display_env_section(false).into_hooks();
     let hook = panic_hook.into_panic_hook();

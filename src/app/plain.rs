@@ -55,9 +55,10 @@ pub async fn play<R: Runtime>(mut session: Session<R>, manner: &Manner, ended: &
         code = ended => Ok(Some(code)),
         done = to_the_end(&mut session, &mut lines) => done.map(|()| None),
     };
+    let ended = ended.or_else(|why| if why.is::<NobodyReads>() { Ok(Some(exit::NOBODY_READS)) } else { Err(why) });
     let judged = if matches!(ended, Ok(Some(_))) { judge_for_reports(&mut session, manner).await } else { Ok(()) };
     let report = Report::of(&session.model);
-    let told = lines.catch_up(&session.model).and_then(|()| lines.end(&session.model, &report));
+    let told = lines.catch_up(&session.model).and_then(|()| Ok(lines.end(&session.model, &report)?));
     let pages = pages(manner, &report, &session.model);
     // The lab goes first, whatever else failed: nothing of it must be left behind.
     let keep = manner.keep && matches!(session.model.stage, Stage::Live);
@@ -182,8 +183,8 @@ impl Lines {
         Self { silent, json: manner.json, entries: 0, steps: 0, phase: String::new() }
     }
 
-    /// Prints what is new since the last time.
-    pub(super) fn catch_up(&mut self, model: &Model) -> io::Result<()> {
+    /// Prints what is new since the last time. A lesson is for whoever reads it: where nobody does any more, that is an error.
+    pub(super) fn catch_up(&mut self, model: &Model) -> Result<()> {
         if self.silent {
             return Ok(());
         }
@@ -202,7 +203,8 @@ impl Lines {
         }
         self.steps = done;
         self.entries_until(model, model.journal.written(), &mut text);
-        print(&safe_prose(&text))
+        let text = safe_prose(&text);
+        if model.script.is_some() { tell(&text) } else { Ok(print(&text)?) }
     }
 
     fn entries_until(&mut self, model: &Model, until: usize, text: &mut String) {
@@ -283,6 +285,19 @@ fn what_it_gave(script: &Script, step: &Step, result: &StepResult) -> String {
             let gap = if name.is_empty() || result.detail.is_empty() { "" } else { ": " };
             format!("  {mark}     {name}{gap}{}\n", result.detail)
         }
+    }
+}
+
+/// Whoever read the lines has gone: what goes on for their sake ends.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the lines any more")]
+pub struct NobodyReads;
+
+/// Standard output, of what goes on as long as somebody reads.
+pub fn tell(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        other => Ok(other?),
     }
 }
 

@@ -1,6 +1,5 @@
 //! A lab that runs, reached from another program: `replab do` and `replab notes`. Knows the socket's words, and nothing of labs.
 
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use color_eyre::eyre::{Result, WrapErr};
@@ -9,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::plain::{complain, print};
+use super::plain::{complain, print, tell};
 use super::socket::{self, Ask, Head, Reply, Request, Said, VERSION, other_version};
 use super::{setup, signals, terminal};
 use crate::cli::{Common, exit};
@@ -159,7 +158,7 @@ fn told(common: &Common, reply: &Reply) -> Result<u8> {
 pub async fn notes(common: &Common, lab: Option<&str>) -> Result<u8> {
     let mut ended = signals::ended();
     let mut line = Line::open(lab, Ask::Notes).await?;
-    let on_screen = !common.json && io::stdout().is_terminal() && io::stdin().is_terminal();
+    let on_screen = !common.json && super::on_terminal();
     let code = if on_screen {
         terminal::notes(common, &mut line, &mut ended).await?
     } else {
@@ -181,18 +180,18 @@ async fn follow(common: &Common, line: &mut Line) -> Result<()> {
     let mut title = None;
     while let Some(notes) = line.notes().await {
         if common.json {
-            print(&socket::line(&notes))?;
+            tell(&socket::line(&notes))?;
             continue;
         }
         let Some(notes) = notes else {
-            print("no lesson plays\n")?;
+            tell("no lesson plays\n")?;
             continue;
         };
         if title.as_ref() != Some(&notes.title) {
-            print(&format!("{}\n", safe_text(&notes.title)))?;
+            tell(&format!("{}\n", safe_text(&notes.title)))?;
             title = Some(notes.title.clone());
         }
-        print(&notes.lines(line.age()))?;
+        tell(&notes.lines(line.age()))?;
     }
     Ok(())
 }

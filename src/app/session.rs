@@ -15,7 +15,7 @@ use super::socket::{Asked, Desk};
 use crate::drive::{self, Lab};
 use crate::model::command::Command;
 use crate::model::msg::{Effect, Msg, Opening, Origin, WriterPlan};
-use crate::model::{Model, NodeName, Stamp, update};
+use crate::model::{Model, NodeName, Stage, Stamp, update};
 use crate::observe;
 use crate::pg::secret::TemplateKey;
 use crate::runtime::Runtime;
@@ -24,6 +24,9 @@ use crate::runtime::Runtime;
 const INBOX: usize = 4_096;
 /// How often time passes for the model.
 pub const TICK: Duration = Duration::from_millis(50);
+
+/// Time passes for the model much more often than this: where it didn't, replab itself stood still.
+const STOOD_STILL_MS: u64 = 2_000;
 
 /// Something for the writers, in order.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Session<R: Runtime> {
     pub lab: Arc<Lab<R>>,
     inbox: mpsc::Receiver<Msg>,
     began: Instant,
+    /// When the last message was taken in.
+    taken: Stamp,
     orders: mpsc::UnboundedSender<Order>,
     heart: Option<CancellationToken>,
     detector: Option<CancellationToken>,
@@ -78,6 +83,7 @@ impl<R: Runtime> Session<R> {
             lab,
             inbox,
             began: Instant::now(),
+            taken: Stamp(0),
             orders,
             heart: None,
             detector: None,
@@ -102,6 +108,14 @@ impl<R: Runtime> Session<R> {
     /// Takes in one message and sets its effects going.
     pub fn take(&mut self, msg: Msg) {
         let at = self.now();
+        let still = at.ms_since(std::mem::replace(&mut self.taken, at));
+        if still >= STOOD_STILL_MS && self.model.stage == Stage::Live {
+            self.take_in(at, Msg::StoodStill(still));
+        }
+        self.take_in(at, msg);
+    }
+
+    fn take_in(&mut self, at: Stamp, msg: Msg) {
         if let Some(recorder) = &mut self.recorder {
             recorder.take(&self.model, at, &msg);
         }

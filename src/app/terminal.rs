@@ -9,16 +9,19 @@ use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{Frame, Terminal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Typed};
 use super::past::Winder;
+use super::plain;
 use super::progress::Keeper;
 use super::reach;
 use super::session::{Came, Session};
 use super::signals::Ended;
+use super::suspend::{self, Job, Jobs};
 use crate::cli::{Common, exit};
 use crate::keys::past::Wind;
 use crate::keys::{self, Intent, Key, KeyInput, QuitHow, StartIntent};
@@ -29,7 +32,7 @@ use crate::recording::Reel;
 use crate::recording::reel::Film;
 use crate::runtime::Runtime;
 use crate::ui::start::{Opens, StartMenu};
-use crate::ui::{self, ColourMode, Shade, View};
+use crate::ui::{self, ColourMode, Glyphs, Shade, View};
 
 /// Time passes for the model, and the clock on the screen, this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,6 +61,9 @@ struct Screen {
     /// can't say so on standard error.
     terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     inputs: Inputs,
+    jobs: Jobs,
+    /// It is given back for now: nothing is drawn.
+    away: bool,
 }
 
 impl Screen {
@@ -69,19 +75,61 @@ impl Screen {
             give_back();
             hook(info);
         }));
-        enable_raw_mode().wrap_err("can't take the terminal")?;
-        execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste)?;
+        take().wrap_err("can't take the terminal")?;
         let terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(io::stdout()))?);
-        Ok(Self { terminal, inputs: Inputs::begin() })
+        Ok(Self { terminal, inputs: Inputs::begin(), jobs: Jobs::begin(), away: false })
     }
 
     /// The next thing the person does; None when the terminal is gone.
     async fn input(&mut self) -> Option<KeyInput> {
         loop {
-            if let Some(input) = keys::from_event(&self.inputs.next().await?) {
-                return Some(input);
+            tokio::select! {
+                typed = self.inputs.next() => match typed? {
+                    Typed::Burst(text) => return Some(KeyInput::Burst(text)),
+                    Typed::Event(event) => {
+                        if let Some(input) = keys::from_event(&event) {
+                            return Some(input);
+                        }
+                    }
+                },
+                job = self.jobs.next() => match job {
+                    Job::Stop => self.stop().ok()?,
+                    Job::GoOn => {
+                        self.take_again().ok()?;
+                        let (width, height) = self.size();
+                        return Some(KeyInput::Resized(width, height));
+                    }
+                },
             }
         }
+    }
+
+    /// Gives the terminal back and stops. It is taken again when the signal to go on is heard of.
+    fn stop(&mut self) -> io::Result<()> {
+        self.away = true;
+        give_back();
+        drop(plain::print(&format!("replab is stopped: `fg`, or `kill -CONT {}`, goes on\n", std::process::id())));
+        suspend::stop()
+    }
+
+    /// After a stop, whoever had the terminal meanwhile may have set it as they like.
+    fn take_again(&mut self) -> io::Result<()> {
+        disable_raw_mode()?;
+        take()?;
+        self.away = false;
+        self.draw_anew()
+    }
+
+    /// The next frame draws everything. Not by ratatui's own `clear`: that asks the terminal where the cursor is, and an answer that
+    /// doesn't come, or goes to whoever reads the keys, would be the end of the lab.
+    fn draw_anew(&mut self) -> io::Result<()> {
+        let (width, height) = self.size();
+        self.terminal.resize(Rect::new(0, 0, width, height))
+    }
+
+    /// Draws, unless the terminal is given back.
+    fn draw(&mut self, draw: impl FnOnce(&mut Frame)) -> io::Result<()> {
+        if self.away { Ok(()) } else { self.terminal.draw(draw).map(|_| ()) }
     }
 
     fn size(&self) -> (u16, u16) {
@@ -96,6 +144,11 @@ impl Drop for Screen {
     }
 }
 
+fn take() -> io::Result<()> {
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste)
+}
+
 /// Whatever of it fails, the rest is still tried.
 fn give_back() {
     drop(execute!(io::stdout(), DisableBracketedPaste, DisableMouseCapture, LeaveAlternateScreen));
@@ -106,17 +159,15 @@ fn give_back() {
 /// The view as this terminal allows it.
 fn view(common: &Common, size: (u16, u16)) -> View {
     let set = |name: &str| std::env::var(name).unwrap_or_default();
-    let colours = if common.no_color || !set("NO_COLOR").is_empty() || set("TERM") == "dumb" {
+    let colours = if common.no_color || !set("NO_COLOR").is_empty() {
         ColourMode::None
-    } else if ["truecolor", "24bit"].contains(&set("COLORTERM").as_str()) {
-        ColourMode::Full
     } else {
-        ColourMode::Sixteen
+        ColourMode::told(&set("TERM"), &set("COLORTERM"))
     };
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(set).into_iter().find(|v| !v.is_empty()).unwrap_or_default();
     let utf8 = locale.to_ascii_lowercase().replace('-', "").contains("utf8");
     let shade = common.theme.shade(Shade::told(&set("COLORFGBG")));
-    View { ascii: !utf8, size, ..View::new(colours, shade) }
+    View { glyphs: Glyphs::told(&set("TERM"), utf8), size, ..View::new(colours, shade) }
 }
 
 /// Shows the start menu until something is chosen; else the exit code to leave with.
@@ -125,7 +176,7 @@ pub async fn choose(common: &Common, mut menu: StartMenu, ended: &mut Ended) -> 
     let view = view(common, screen.size());
     loop {
         // What can't be written to is gone, here and below: the hang-up itself may be told later.
-        if screen.terminal.draw(|frame| ui::start::render(frame, &menu, &view)).is_err() {
+        if screen.draw(|frame| ui::start::render(frame, &menu, &view)).is_err() {
             return Ok(Err(exit::HUNG_UP));
         }
         let input = tokio::select! {
@@ -136,7 +187,8 @@ pub async fn choose(common: &Common, mut menu: StartMenu, ended: &mut Ended) -> 
         match menu.key(screen.size(), &input) {
             Some(StartIntent::Open(opens)) => return Ok(Ok(opens)),
             Some(StartIntent::Quit) => return Ok(Err(exit::OK)),
-            Some(StartIntent::Redraw) => drop(screen.terminal.clear()),
+            Some(StartIntent::Redraw) => drop(screen.draw_anew()),
+            Some(StartIntent::Suspend) => drop(suspend::ask()),
             None => {}
         }
     }
@@ -165,7 +217,7 @@ pub async fn show<R: Runtime>(
             follow_time(&mut past, session, &mut view);
             let model = past.as_ref().map_or(&session.model, Winder::model);
             view.turn_over(model);
-            if screen.terminal.draw(|frame| ui::render(frame, model, &view)).is_err() {
+            if screen.draw(|frame| ui::render(frame, model, &view)).is_err() {
                 return Ok(Left::Gone);
             }
             last = Instant::now();
@@ -252,7 +304,7 @@ pub async fn replay(
         winder.go_on(reel, film).map_err(failed)?;
         view.past = Some(winder.told(reel, false));
         view.turn_over(winder.model());
-        if screen.terminal.draw(|frame| ui::render(frame, winder.model(), &view)).is_err() {
+        if screen.draw(|frame| ui::render(frame, winder.model(), &view)).is_err() {
             return Ok(exit::HUNG_UP);
         }
         let input = tokio::select! {
@@ -279,7 +331,7 @@ pub async fn notes(common: &Common, line: &mut reach::Line, ended: &mut Ended) -
     let mut clock = interval(Duration::from_secs(1));
     loop {
         let (lab, age) = (line.lab.clone(), line.age());
-        if screen.terminal.draw(|frame| ui::notes::render(frame, &lab, notes.as_ref(), age, &view)).is_err() {
+        if screen.draw(|frame| ui::notes::render(frame, &lab, notes.as_ref(), age, &view)).is_err() {
             return Ok(Some(exit::HUNG_UP));
         }
         tokio::select! {
@@ -290,6 +342,7 @@ pub async fn notes(common: &Common, line: &mut reach::Line, ended: &mut Ended) -
             _ = clock.tick() => {}
             input = screen.input() => match input {
                 Some(KeyInput::Key(Key::Char('q') | Key::Esc | Key::Ctrl('c'))) => return Ok(Some(exit::OK)),
+                Some(KeyInput::Key(Key::Ctrl('z'))) => suspend::ask()?,
                 Some(_) => {}
                 None => return Ok(Some(exit::HUNG_UP)),
             },
@@ -313,7 +366,8 @@ fn obey<R: Runtime>(session: &mut Session<R>, screen: &mut Screen, intent: Inten
 fn aside(screen: &mut Screen, intent: Intent) -> io::Result<()> {
     let mut out = io::stdout();
     match intent {
-        Intent::Redraw => screen.terminal.clear()?,
+        Intent::Redraw => screen.draw_anew()?,
+        Intent::Suspend => suspend::ask()?,
         Intent::Copy(text) => execute!(out, CopyToClipboard::to_clipboard_from(text))?,
         Intent::Mouse(true) => execute!(out, EnableMouseCapture)?,
         Intent::Mouse(false) => execute!(out, DisableMouseCapture)?,

@@ -32,7 +32,7 @@ pub(super) fn key(view: &mut View, model: &Model, popup: Popup, key: Key) -> Vec
     }
 }
 
-/// Pasted text goes where text is typed.
+/// Pasted text goes where text is typed, and does nothing elsewhere.
 pub(super) fn paste(view: &mut View, text: &str) -> Vec<Intent> {
     if let Some(
         Popup::Palette { input, .. }
@@ -42,6 +42,8 @@ pub(super) fn paste(view: &mut View, text: &str) -> Vec<Intent> {
     ) = view.popups.last_mut()
     {
         input.insert(text.trim_end());
+    } else {
+        view.say(Tone::Warn, "pasted text does nothing here; `:` takes a command");
     }
     Vec::new()
 }

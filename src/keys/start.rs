@@ -12,6 +12,8 @@ pub enum StartIntent {
     Quit,
     /// Draw everything anew.
     Redraw,
+    /// Stop, as a shell's job does.
+    Suspend,
 }
 
 impl StartMenu {
@@ -38,9 +40,10 @@ impl StartMenu {
                 Key::Enter | Key::Char(' ') => return self.open(),
                 Key::Char('q') | Key::Esc | Key::Ctrl('c') => return Some(StartIntent::Quit),
                 Key::Ctrl('l') => return Some(StartIntent::Redraw),
+                Key::Ctrl('z') => return Some(StartIntent::Suspend),
                 _ => {}
             },
-            KeyInput::Paste(_) | KeyInput::Resized(..) => {}
+            KeyInput::Paste(_) | KeyInput::Burst(_) | KeyInput::Resized(..) => {}
         }
         None
     }

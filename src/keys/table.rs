@@ -369,6 +369,14 @@ pub const TABLE: &[Row] = &[
     ),
     row(&[Key::Ctrl('l')], "redraw", Group::Lab, 0, "draw everything anew", Send(|_, _| Ok(Some(Intent::Redraw)))),
     row(
+        &[Key::Ctrl('z')],
+        "suspend",
+        Group::Lab,
+        0,
+        "stop replab and give the terminal back (`fg` goes on); links and the writer stand still meanwhile",
+        Send(|_, _| Ok(Some(Intent::Suspend))),
+    ),
+    row(
         &[C('q'), Key::Ctrl('c')],
         "quit",
         Group::Lab,
@@ -403,6 +411,7 @@ pub fn spelled(key: Key) -> String {
         Key::End => "End",
         Key::PageUp => "PgUp",
         Key::PageDown => "PgDn",
+        Key::Other => "another key",
     };
     word.to_owned()
 }

@@ -75,12 +75,14 @@ impl Model {
         let age_us = sample.receiver.as_ref().filter(|r| r.status == "streaming")?.last_msg_age_us?;
         let upstream = self.node(standby.upstream.as_ref()?)?;
         let timeout_ms = sample.settings.wal_receiver_timeout_ms;
-        (age_us > self.receiver_patience_us(standby, upstream, timeout_ms)).then(|| Countdown {
-            by: standby.name.clone(),
-            on: upstream.name.clone(),
-            setting: "wal_receiver_timeout",
-            timeout_ms,
-            silent_ms: self.age_ms(age_us, standby),
+        (self.silence_us(age_us, standby) > self.receiver_patience_us(standby, upstream, timeout_ms)).then(|| {
+            Countdown {
+                by: standby.name.clone(),
+                on: upstream.name.clone(),
+                setting: "wal_receiver_timeout",
+                timeout_ms,
+                silent_ms: self.age_ms(age_us, standby),
+            }
         })
     }
 

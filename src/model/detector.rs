@@ -132,6 +132,14 @@ impl Detector {
         }
     }
 
+    /// replab itself stood still: nobody was silent but it.
+    pub fn forgive_silence(&mut self, now: Stamp) {
+        for view in self.views.values_mut() {
+            view.good = view.good.map(|_| now);
+            view.fed = view.fed.map(|_| now);
+        }
+    }
+
     /// A probe came back.
     pub fn probed(&mut self, now: Stamp, node: &NodeName, probe: &Probe, primary: Option<&NodeName>) {
         let head = primary.and_then(|p| self.views.get(p)).map_or(Lsn(0), |v| v.wal);
@@ -154,10 +162,7 @@ impl Detector {
         let timeout = self.auto.as_ref()?.timeout_ms;
         let gap = now.ms_since(std::mem::replace(&mut self.asked, now));
         if gap > STOOD_STILL_MS {
-            for view in self.views.values_mut() {
-                view.good = view.good.map(|_| now);
-                view.fed = view.fed.map(|_| now);
-            }
+            self.forgive_silence(now);
         }
         let view = self.views.get(primary)?;
         // One that was never seen well can't have died.

@@ -379,6 +379,8 @@ pub enum Msg {
     Done(OpId, Outcome),
     /// Time passes.
     Tick,
+    /// replab itself stood still for so many milliseconds (stopped by a signal, or a machine without time for it).
+    StoodStill(u64),
 }
 
 impl Msg {

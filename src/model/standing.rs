@@ -12,6 +12,9 @@ pub(super) const SILENT_US: i64 = 500_000;
 /// The heart must have beaten this long before its silence means anything.
 const HEART_WARM_MS: u64 = 1_500;
 
+/// So long after replab stood still nothing is told of links that broke meanwhile: standbys try again every half second.
+const FORGIVEN_MS: u64 = 3_000;
+
 /// More WAL than this, in bytes a second, is more than the heartbeat. A beat is an update in place and its commit, 200 bytes
 /// in the shipped recordings, so ten beats are 2 kB; locks of its row, running-xacts records and a slow look are room enough.
 const HEARTBEAT_BYTES: u64 = 8 * 1024;
@@ -134,8 +137,21 @@ impl Model {
     fn is_silent(&self, upstream: &Node, row: &SenderRow) -> bool {
         let Some(age) = row.reply_age_us else { return false };
         let owes = upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal));
+        let age = self.silence_us(age, upstream);
         let age = age.saturating_sub(self.under_way_us(upstream, row));
         age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream, row))
+    }
+
+    /// Of a silence as this node tells it, what came after replab itself last stood still.
+    pub(super) fn silence_us(&self, age_us: i64, told_by: &Node) -> i64 {
+        let Some(still) = self.stood_still else { return age_us };
+        let since = told_by.seen.unwrap_or(self.now).0.saturating_sub(still.0);
+        age_us.min(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
+    /// Whether replab stood still a moment ago: what broke meanwhile has not had the time to mend.
+    pub fn comes_to_itself(&self) -> bool {
+        self.stood_still.is_some_and(|still| self.now.ms_since(still) < FORGIVEN_MS)
     }
 
     /// What the lab itself delays on that link: slow isn't silent.

@@ -36,6 +36,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
         Msg::SessionEnded(name, why) => outcomes::session_lost(model, &name, &why),
         Msg::Done(id, outcome) => outcomes::done(model, id, outcome),
         Msg::Tick => watching::tick(model),
+        Msg::StoodStill(ms) => watching::stood_still(model, ms),
     };
     model.close_dead_sessions();
     effects.extend(playing::advance(model));

@@ -124,8 +124,7 @@ fn said(screen: &Screen, model: &Model, view: &View) -> Option<Said> {
     }
     let last = model.journal.entries().next_back()?;
     let whole = last.tone == Tone::Bad && model.now.ms_since(last.at) < WHOLE_MS;
-    let journal = screen.places.iter().find(|place| place.panel == Panel::Journal);
-    if journal.is_some_and(|place| !whole || super::journal::has_room(place.area, last)) {
+    if screen.place(Panel::Journal).is_some_and(|place| !whole || super::journal::has_room(place.area, last)) {
         return None;
     }
     Some(Said { text: last.text.clone(), tone: last.tone, whole })

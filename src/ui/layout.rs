@@ -36,9 +36,9 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Whether the panel is drawn.
-    pub fn shows(&self, panel: Panel) -> bool {
-        self.places.iter().any(|p| p.panel == panel)
+    /// Where the panel is drawn, if it is.
+    pub fn place(&self, panel: Panel) -> Option<&Place> {
+        self.places.iter().find(|p| p.panel == panel)
     }
 }
 

@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
+use super::theme::Glyphs;
 use crate::model::text::is_risky;
 
 /// What each drawing character becomes on a terminal that has only ASCII.
@@ -41,13 +42,50 @@ const ASCII: &[(&str, &str)] = &[
     ("≥≤", "~"),
 ];
 
-/// Replaces everything beyond ASCII; what has no likeness becomes `?`.
-pub(super) fn to_ascii(buf: &mut Buffer) {
+/// What the fonts of the Linux console have (those of PCs, code page 437, and Debian's), and what they have instead of lines they lack.
+const CONSOLE: &str = "─│┌┐└┘├┤┬┴┼═║╔╗╚╝╠╣╦╩╬█▓▒░▄▀▌▐·•►◄▲▼↑↓→←◆±µ°";
+const CONSOLE_INSTEAD: &[(&str, &str)] = &[
+    ("╌┄╍╾╼", "─"),
+    ("━", "═"),
+    ("┃╿╽", "║"),
+    ("╎┊╏┇", "│"),
+    ("╭", "┌"),
+    ("╮", "┐"),
+    ("╰", "└"),
+    ("╯", "┘"),
+    ("┏", "╔"),
+    ("┓", "╗"),
+    ("┗", "╚"),
+    ("┛", "╝"),
+    ("┣", "╠"),
+    ("┫", "╣"),
+    ("┳", "╦"),
+    ("┻", "╩"),
+    ("╋", "╬"),
+    ("▶▸❯▷", "►"),
+    ("◀◂", "◄"),
+    ("▾▽", "▼"),
+    ("▴△", "▲"),
+    ("▇▆▅", "▄"),
+    ("▃▂▁", "░"),
+];
+
+/// Replaces what the terminal can't show; what has no likeness becomes `?`.
+pub(super) fn glyphs(buf: &mut Buffer, glyphs: Glyphs) {
     for cell in &mut buf.content {
-        if cell.symbol().is_ascii() {
+        if cell.symbol().is_ascii() || glyphs == Glyphs::All {
             continue;
         }
         let first = cell.symbol().chars().next().unwrap_or(' ');
+        if glyphs == Glyphs::Console {
+            let instead = CONSOLE_INSTEAD.iter().find(|(from, _)| from.contains(first));
+            if let Some((_, to)) = instead {
+                cell.set_symbol(to);
+            }
+            if instead.is_some() || CONSOLE.contains(first) || ('\u{a1}'..='\u{ff}').contains(&first) {
+                continue;
+            }
+        }
         let likeness = ASCII.iter().find(|(from, _)| from.contains(first)).map_or("?", |(_, to)| to);
         cell.set_symbol(likeness);
     }

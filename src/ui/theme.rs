@@ -14,6 +14,43 @@ pub enum ColourMode {
     Full,
 }
 
+impl ColourMode {
+    /// What a terminal of this kind (`TERM`) shows. What it says of 24 bits (`COLORTERM`) is often handed down from another one, so it is
+    /// believed only of kinds that have them.
+    pub fn told(term: &str, colorterm: &str) -> Self {
+        let is_one_of = |kinds: &[&str]| kinds.iter().any(|kind| term.starts_with(kind));
+        if is_one_of(&["dumb", "vt", "xterm-mono", "wy", "adm"]) || term.ends_with("-m") {
+            return Self::None;
+        }
+        let few = term.is_empty()
+            || is_one_of(&["linux", "screen", "ansi", "cons", "cygwin", "rxvt-16", "xterm-16", "xterm-c"]);
+        if !few && ["truecolor", "24bit"].contains(&colorterm) { Self::Full } else { Self::Sixteen }
+    }
+}
+
+/// Which drawing characters the terminal has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Glyphs {
+    /// Whatever is drawn.
+    #[default]
+    All,
+    /// Those of the Linux console's fonts: thin and double lines, blocks, arrows.
+    Console,
+    /// ASCII only.
+    Ascii,
+}
+
+impl Glyphs {
+    /// What a terminal of this kind (`TERM`) has, where text is in UTF-8 or isn't.
+    pub fn told(term: &str, utf8: bool) -> Self {
+        match term {
+            _ if !utf8 || term.starts_with("vt") => Self::Ascii,
+            _ if term.starts_with("linux") => Self::Console,
+            _ => Self::All,
+        }
+    }
+}
+
 /// Which background the colours are made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shade {
@@ -223,6 +260,44 @@ const fn sixteen(named: &Named) -> Theme {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_gets_the_colours_it_has() {
+        use ColourMode::{Full, None, Sixteen};
+        for (term, colorterm, mode) in [
+            ("xterm-256color", "truecolor", Full),
+            ("xterm-256color", "24bit", Full),
+            ("tmux-256color", "truecolor", Full),
+            ("xterm-kitty", "truecolor", Full),
+            ("xterm-256color", "", Sixteen),
+            ("xterm-256color", "yes", Sixteen),
+            ("linux", "truecolor", Sixteen),
+            ("screen", "truecolor", Sixteen),
+            ("screen-256color", "truecolor", Sixteen),
+            ("screen.xterm-256color", "truecolor", Sixteen),
+            ("", "truecolor", Sixteen),
+            ("vt100", "truecolor", None),
+            ("vt220", "", None),
+            ("xterm-mono", "truecolor", None),
+            ("dumb", "truecolor", None),
+        ] {
+            assert_eq!(ColourMode::told(term, colorterm), mode, "{term} {colorterm}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_the_glyphs_it_has() {
+        for (term, utf8, glyphs) in [
+            ("xterm-256color", true, Glyphs::All),
+            ("screen", true, Glyphs::All),
+            ("xterm-256color", false, Glyphs::Ascii),
+            ("linux", true, Glyphs::Console),
+            ("linux", false, Glyphs::Ascii),
+            ("vt100", true, Glyphs::Ascii),
+        ] {
+            assert_eq!(Glyphs::told(term, utf8), glyphs, "{term} {utf8}");
+        }
+    }
 
     #[test]
     fn the_ground_is_light_where_the_terminal_says_so() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::past::Past;
-use super::theme::{ColourMode, Shade, Theme};
+use super::theme::{ColourMode, Glyphs, Shade, Theme};
 use crate::model::command::Command;
 use crate::model::journal::Tone;
 use crate::model::script::Script;
@@ -286,8 +286,8 @@ pub struct Toast {
 pub struct View {
     /// Colours.
     pub theme: Theme,
-    /// Draw with ASCII only.
-    pub ascii: bool,
+    /// Which drawing characters there are.
+    pub glyphs: Glyphs,
     /// The terminal's width and height as last told; mouse clicks are found with it.
     pub size: (u16, u16),
     /// Whether the lab takes the mouse (else the terminal selects text with it).
@@ -321,7 +321,7 @@ impl View {
     pub fn new(colours: ColourMode, shade: Shade) -> Self {
         Self {
             theme: Theme::new(colours, shade),
-            ascii: false,
+            glyphs: Glyphs::All,
             size: (80, 24),
             mouse: true,
             keep: false,

@@ -43,6 +43,8 @@ pub struct Terminal {
     pid: u32,
     exit: mpsc::Receiver<ExitStatus>,
     over: bool,
+    /// What is typed before this belongs to what was typed last.
+    hands_free: Instant,
 }
 
 fn pty(rows: u16, cols: u16) -> PtySize {
@@ -87,7 +89,7 @@ impl Terminal {
         let (told, exit) = mpsc::channel();
         std::thread::spawn(move || told.send(child.wait().unwrap()));
         let keys = pair.master.take_writer().unwrap();
-        Self { master: Some(pair.master), keys: Some(keys), seen, pid, exit, over: false }
+        Self { master: Some(pair.master), keys: Some(keys), seen, pid, exit, over: false, hands_free: Instant::now() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -112,6 +114,15 @@ impl Terminal {
         cells.any(|cell| [cell.fgcolor(), cell.bgcolor()].iter().any(|colour| *colour != vt100::Color::Default))
     }
 
+    /// Whether anything on the screen has a colour of 24 bits.
+    pub fn has_full_colours(&self) -> bool {
+        let seen = self.seen();
+        let screen = seen.parser.screen();
+        let (rows, cols) = screen.size();
+        let mut cells = (0..rows).flat_map(|row| (0..cols).filter_map(move |col| screen.cell(row, col)));
+        cells.any(|cell| [cell.fgcolor(), cell.bgcolor()].iter().any(|c| matches!(c, vt100::Color::Rgb(..))))
+    }
+
     /// Waits until the screen gives something.
     #[track_caller]
     pub fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
@@ -124,6 +135,14 @@ impl Terminal {
         let mode = |parser: &vt100::Parser<Clipboard>| parser.screen().mouse_protocol_mode();
         let is_so = |parser: &_| (mode(parser) != vt100::MouseProtocolMode::None) == taken;
         self.until_parser("the mouse", |parser| is_so(parser).then_some(()));
+    }
+
+    /// Waits until the program has the terminal: its own screen, and keys as they are pressed.
+    #[track_caller]
+    pub fn until_taken(&self) {
+        self.until_parser("its own screen", |parser| parser.screen().alternate_screen().then_some(()));
+        let modes = self.master.as_ref().and_then(|m| m.get_termios()).map(|m| format!("{:?}", m.local_flags));
+        assert!(modes.is_none_or(|modes| !modes.contains("ICANON")), "not raw");
     }
 
     /// Waits until the program has put something with this in it into the clipboard.
@@ -161,16 +180,29 @@ impl Terminal {
         self.until(&format!("no more {text}"), |screen| (!screen.contains(text)).then_some(()));
     }
 
-    /// Types.
+    /// Types; all of it at once, so that several keys that type something are text.
     pub fn keys(&mut self, text: &str) {
+        // A person doesn't press a key in the twentieth of a second after an escape, nor after having pasted something.
+        std::thread::sleep(self.hands_free.saturating_duration_since(Instant::now()));
         let keys = self.keys.as_mut().unwrap();
         keys.write_all(text.as_bytes()).and_then(|()| keys.flush()).unwrap();
+        let is_key = text.chars().count() == 1 && text != "\x1b";
+        self.hands_free = Instant::now() + if is_key { Duration::ZERO } else { Duration::from_millis(200) };
+    }
+
+    /// Types two things, the second so soon after the first as no person does.
+    pub fn keys_at_once(&mut self, first: &str, second: &str) {
+        self.keys(first);
+        self.hands_free = Instant::now() + Duration::from_millis(10);
+        self.keys(second);
     }
 
     /// Gives a command at the `:` prompt, and waits until the prompt has gone.
     #[track_caller]
     pub fn command(&mut self, text: &str) {
-        self.keys(&format!(":{text}"));
+        self.keys(":");
+        self.until_text("type a command");
+        self.keys(text);
         self.until_text(&format!(": {text}"));
         self.keys("\r");
         self.until_no("Tab completes");
@@ -253,6 +285,7 @@ impl Drop for Terminal {
         }
         // A failed test: the program is asked to end, and given the time to take its lab along.
         let _ = kill_process(Pid::from_raw(self.pid.cast_signed()).unwrap(), Signal::TERM);
+        let _ = kill_process(Pid::from_raw(self.pid.cast_signed()).unwrap(), Signal::CONT);
         if self.exit.recv_timeout(Duration::from_secs(30)).is_err() {
             let _ = kill_process(Pid::from_raw(self.pid.cast_signed()).unwrap(), Signal::KILL);
             drop(self.exit.recv_timeout(Duration::from_secs(5)));

@@ -18,7 +18,7 @@ fn a_rule_that_names_the_primary_counts_without_it() {
     let lab = with_rule("ANY 1 (p, s1, s2)");
     assert_eq!(
         lab.model.rule_in_words(),
-        "A commit returns when any 1 of s1, s2 has flushed it. One of them may fail or freeze before commits wait. The rule \
+        "A commit returns when any 1 of s1, s2 has flushed it. If 2 standbys fail, commits wait. The rule \
          names p too. A server is no standby of its own, so p never counts."
     );
     let lab = with_rule("FIRST 1 (p)");
@@ -69,7 +69,7 @@ fn an_election_needs_no_answer_of_the_primary_that_is_gone() {
     assert_eq!(lab.model.handovers[0].doubt, None);
     let mut lab = dead();
     lab.done(2, Ok(Happened::Canvassed(vec![answer("s2", 100)])));
-    assert!(lab.said("1 of the 2 standbys that must answer do; s1 missing"));
+    assert!(lab.said("only 1 of the 2 required standbys answered. s1 is missing"));
 }
 
 #[test]

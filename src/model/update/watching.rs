@@ -299,7 +299,7 @@ fn tell_waiting(model: &mut Model) {
     // Where there is no rule any more, they are just being let go.
     let ruled = model.rule_text().is_some_and(|text| !text.trim().is_empty());
     match (model.waiting_told, waiting) {
-        (0, 1..) if ruled && oldest_waits(model) => {
+        (0, 1..) if ruled && oldest_waits(model) && !model.comes_to_itself() => {
             let whom = model.waited_for().join(", ");
             let text = format!(
                 "{waiting} commits wait for a synchronous standby ({whom}): done on the primary, not acknowledged"
@@ -337,8 +337,14 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
         let upstream = rung.upstream.as_ref().map(ToString::to_string).unwrap_or_default();
         // Of an upstream that doesn't answer nothing can be said that isn't old; its own fate is told elsewhere.
         let told_by_upstream = rung.upstream.as_ref().and_then(|u| model.node(u)).is_some_and(Node::answers);
+        // What broke while replab stood still mends itself; if it doesn't, that is told then.
+        let lost = matches!(rung.link, Link::LastKnown { .. } | Link::Disconnected);
+        let own = lost && model.comes_to_itself();
         let Some(node) = model.node_mut(&rung.name) else { continue };
         let frozen = node.state == NodeState::Frozen;
+        if own && node.state == NodeState::Running {
+            continue;
+        }
         let before = std::mem::replace(&mut node.link_told, word.clone());
         if before == word || before.is_empty() {
             continue;
@@ -435,6 +441,22 @@ pub fn phase(model: &mut Model, node: Option<&NodeName>, text: String) -> Vec<Ef
         Some(node) => node.phase = (!text.is_empty()).then_some(text),
         None => model.phase = text,
     }
+    Vec::new()
+}
+
+/// replab itself stood still: it looked at nobody, and what its relays carry came to nobody. The gap is told as its own, and no
+/// silence of that time counts.
+pub fn stood_still(model: &mut Model, ms: u64) -> Vec<Effect> {
+    let now = model.now;
+    // The heart stood still with it.
+    (model.stood_still, model.heart_since) = (Some(now), now);
+    model.detector.forgive_silence(now);
+    let lasted = if ms < 10_000 { format!("{:.1} s", ms as f64 / 1e3) } else { format!("{} s", ms / 1_000) };
+    let text = format!(
+        "replab stood still for {lasted}. Meanwhile it looked at no node, wrote nothing and carried nothing on its links: no \
+         node is to blame for that silence"
+    );
+    model.say(Who::Lab, Tone::Warn, text);
     Vec::new()
 }
 
