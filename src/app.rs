@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use color_eyre::eyre::{Result, eyre};
+use tokio_util::task::TaskTracker;
 
 use crate::cli::{Cli, Common, ImageVerb, Verb, exit};
 use crate::keys::QuitHow;
@@ -164,8 +165,9 @@ async fn let_chaos_loose(common: &Common, words: crate::cli::ChaosWords) -> Resu
     let write = words.write.unwrap_or_else(|| format!("chaos-{seed}.toml").into());
     let (length, within, journal) = (words.length, words.within, words.journal);
     let orders = chaos::Orders { seed, length, kinds: words.faults, within, journal, write };
-    let wanted =
-        Wanted { chaos: Some(orders), writer: chaos::writer(), ..Wanted::sandbox(chaos::topology(words.standbys)) };
+    let needs = Needs { links: orders.fault_links(), ..Needs::default() };
+    let sandbox = Wanted::sandbox(chaos::topology(words.standbys));
+    let wanted = Wanted { chaos: Some(orders), writer: chaos::writer(), needs, ..sandbox };
     open(common, wanted, &Manner::of(common, words.reports, true, false)).await
 }
 
@@ -197,7 +199,8 @@ impl Wanted {
         if common.read_only {
             return Err(LoadError::ReadOnly(script.name));
         }
-        let needs = Needs { least: requires, freezer: script.freezes() };
+        let links = script.faults_links(&topology);
+        let needs = Needs { least: requires, freezer: script.freezes(), links };
         let first = turns.first().map(|first| first - 1);
         let majors = first.into_iter().chain(turns);
         let by_version = majors
@@ -210,9 +213,18 @@ impl Wanted {
 /// Finds a place, opens the lab there, and shows it until it is over.
 async fn open(common: &Common, mut wanted: Wanted, manner: &Manner) -> Result<u8> {
     let mut ended = signals::ended();
+    let proofs = TaskTracker::new();
     let ground = tokio::select! {
-        ground = setup::find(common, wanted.needs) => ground?,
-        code = &mut ended => return Ok(code),
+        ground = setup::find(common, wanted.needs, &proofs) => Ok(ground?),
+        code = &mut ended => Err(code),
+    };
+    let ground = match ground {
+        Ok(ground) => ground,
+        Err(code) => {
+            proofs.close();
+            proofs.wait().await;
+            return Ok(code);
+        }
     };
     let mut by_version = std::mem::take(&mut wanted.by_version);
     if let Some(from) =

@@ -125,6 +125,9 @@ pub struct Node {
     /// Whether replay was paused by somebody, as far as that is known.
     #[serde(default)]
     pub paused_by_hand: bool,
+    /// Whether the journal has said that its disk is full.
+    #[serde(default)]
+    pub full_told: bool,
 }
 
 impl Node {
@@ -150,6 +153,7 @@ impl Node {
             history: None,
             shortfall: None,
             paused_by_hand: false,
+            full_told: false,
         }
     }
 

@@ -186,6 +186,10 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     fn no_freezer(&self) -> Option<String> {
         None
     }
+    /// The command that lets nodes reach this host, where a firewall of it may be in their way.
+    fn allow(&self) -> Option<&'static str> {
+        None
+    }
     /// The address and port other nodes use to reach this one directly, without a relay.
     fn direct_address(&self, node: &NodeName) -> impl Future<Output = Result<(String, u16)>> + Send;
     /// The real path of a place, as the server sees it (for passfile= in primary_conninfo).

@@ -517,29 +517,98 @@ fn where_nothing_is_found_it_ends_with_4_and_a_hint() {
     }
 }
 
-/// A disk of 64 MB of this test's own holds what the lab would make.
-#[test]
-fn a_nearly_full_disk_is_refused_before_anything_is_made() {
-    if !Ground::Process.is_there() || !may_mount() {
-        return;
-    }
+/// A disk of this size, of the test's own, holds what the lab would make; what it said, and what was left.
+fn on_a_disk_of(size: &str, words: &[&str]) -> (Said, String) {
     let folder = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=64m none \"$1\"; shift; \"$@\"; code=$?; find \"$XDG_STATE_HOME\" -mindepth 3 >&2; exit $code";
+    let script = format!(
+        "mount -t tmpfs -o size={size} none \"$1\"; shift; \"$@\"; code=$?; echo LEFT >&2; \
+         find \"$XDG_STATE_HOME\" -mindepth 3 >&2; exit $code"
+    );
     let out = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
+        .args(["--mount", "sh", "-c", &script, "sh"])
         .arg(folder.path())
         .args([env!("CARGO_BIN_EXE_replab"), "up", "--headless", "--runtime", "process"])
+        .args(words)
         .env("XDG_STATE_HOME", folder.path().join("state"))
         .env("XDG_CACHE_HOME", folder.path().join("cache"))
         .stdin(Stdio::null())
         .output();
     let out = said(&out.unwrap());
-    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
-    let (told, left) = out.err.split_once("removes old labs and templates").expect(&out.err);
-    for part in ["only 6", "MB are free at", "free at least 536 MB there"] {
-        assert!(told.contains(part), "no {part} in {told}");
+    let left = out.err.split_once("LEFT\n").expect(&out.err).1.to_owned();
+    (out, left)
+}
+
+/// Refused before anything is made: also where there is room for a lab, but not above the floor below which its writer is held.
+#[test]
+fn a_nearly_full_disk_is_refused_before_anything_is_made() {
+    if !Ground::Process.is_there() || !may_mount() {
+        return;
     }
-    assert_eq!(left.trim(), "", "something was made");
+    let all = "removes old labs and templates";
+    for (size, words, told) in [
+        ("64m", &[][..], &["only 6", "MB are free at", "free at least 1342 MB there", all][..]),
+        ("64m", &["--disk-floor", "0"], &["only 6", "free at least 536 MB there", all]),
+        ("700m", &[], &["MB are free at", "the writer is held", "(--disk-floor)", all, "--disk-floor 2"]),
+    ] {
+        let (out, left) = on_a_disk_of(size, words);
+        assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+        in_order(&out.err, told);
+        assert_eq!(left.trim(), "", "something was made");
+    }
+}
+
+/// A folder that can't be written to is named, with the variable that names another; doctor has really tried.
+#[test]
+fn folders_that_cannot_be_written_to_are_named() {
+    // Nothing can be made in /proc, not even by root.
+    let without_room = |command: &mut Command| {
+        command.env("XDG_CACHE_HOME", "/proc/cache").env("DOCKER_HOST", "unix:///nonexistent");
+    };
+    let out = replab(&["up", "--headless", "--runtime", "process"], without_room);
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    in_order(&out.err, &["write to /proc/cache/replab", "XDG_CACHE_HOME=DIR"]);
+    let out = replab(&["up", "--headless"], |command| {
+        command.env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME").env("HOME", "/proc/nobody");
+    });
+    assert_eq!(out.code, 4, "{}{}", out.out, out.err);
+    in_order(&out.err, &["write to /proc/nobody/.cache/replab", "XDG_CACHE_HOME=DIR"]);
+    let doctor = replab(&["doctor"], without_room);
+    let line = |what: &str| doctor.out.lines().find(|line| line[5..].starts_with(what)).expect(&doctor.out).to_owned();
+    assert!(doctor.code == 4 && line("cache").starts_with("no "), "{}", doctor.out);
+    assert!(line("state").starts_with("ok ") && line("state").contains("written to"), "{}", doctor.out);
+}
+
+/// Servers start, stream and answer in a folder whose name has in it what PostgreSQL's lists and libpq's names set apart.
+#[test]
+fn the_state_folder_may_have_any_name() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let lesson = short_lesson(&house, "acked >= 20");
+    for name in [r#"with "quotes""#, "a, b", "o'clock $x %d \\n"] {
+        let folder = tempfile::Builder::new().prefix(name).tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let mut command = house.replab(&["play", &lesson]);
+        command.env("XDG_STATE_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+        let out = said(&command.stdin(Stdio::null()).output().unwrap());
+        assert_eq!(out.code, 0, "{name}: {}{}", out.out, out.err);
+    }
+}
+
+/// A limit that servers can't live with is named, and how to raise it.
+#[test]
+fn limits_that_are_too_low_are_named() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    for (limit, told) in [
+        ("ulimit -n 64", &["the limit of open files is 64", "ulimit -n 1024"][..]),
+        ("ulimit -f 1000", &["the limit of the bytes of a file is", "ulimit -f unlimited"]),
+    ] {
+        let mut command = Command::new("bash");
+        command.envs(house.env()).args(["-c", &format!("{limit}; exec \"$@\""), "bash"]);
+        command.args([env!("CARGO_BIN_EXE_replab"), "up", "--headless", "--runtime", "process"]);
+        let out = said(&command.stdin(Stdio::null()).output().unwrap());
+        assert_eq!(out.code, 4, "{limit}: {}{}", out.out, out.err);
+        in_order(&out.err, told);
+        assert!(house.lab_folders_are_empty());
+    }
 }
 
 /// Whether a file system can be mounted here, which only root can; says so when not, and fails where `CI` is true.

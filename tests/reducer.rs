@@ -454,6 +454,23 @@ fn a_failed_start_says_what_the_server_said_of_itself() {
     assert_eq!((crash.kind.as_str(), crash.to), ("crash", Some(crash.from)));
 }
 
+/// Only the server's log says why writes fail: the journal repeats it, once until there is room again.
+#[test]
+fn a_full_disk_is_told_as_the_reason_why_writes_fail() {
+    let mut lab = Lab::live(None);
+    let full = "could not extend file \"base/16384/16389\": No space left on device";
+    let fills = |lab: &mut Lab| {
+        let line = LogLine { severity: "ERROR".into(), text: full.into() };
+        lab.msg(Msg::Observed(Observation::Node(name("p"), Look::Log(vec![line]))));
+        let told = |entry: &&replab::model::journal::Entry| entry.text.contains("the disk of p's data is full");
+        lab.model.journal.entries().filter(told).count()
+    };
+    assert_eq!((fills(&mut lab), fills(&mut lab)), (1, 1));
+    assert!(lab.said("that is why writes fail there"), "{}", lab.last_words());
+    lab.msg(Msg::Observed(Observation::Disk(Some(2 << 30))));
+    assert_eq!(fills(&mut lab), 2);
+}
+
 #[test]
 fn nothing_cancelled_is_no_warning() {
     let mut lab = Lab::live(None);

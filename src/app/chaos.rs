@@ -48,6 +48,13 @@ pub struct Orders {
     pub write: PathBuf,
 }
 
+impl Orders {
+    /// Whether links between nodes are among what is faulted.
+    pub fn fault_links(&self) -> bool {
+        self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.faults_links())
+    }
+}
+
 /// The cluster that chaos works on.
 pub fn topology(standbys: u32) -> Topology {
     let mut topology = Topology::primary_with(standbys);

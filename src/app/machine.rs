@@ -7,15 +7,14 @@ use serde::Serialize;
 
 use super::clean::{leftovers, orphans};
 use super::plain::{complain, print};
-use super::setup::{self, Needs, Wish};
+use super::setup::{self, Needs, Wish, room};
 use super::{progress, recorder};
 use crate::cli::{Common, exit};
 use crate::model::journal::Tone;
 use crate::recording::shipped::{SHIPPED, named};
-use crate::runtime::RuntimeError;
-use crate::runtime::docker::{self, Engine, Image};
+use crate::runtime::docker::{self, DockerRuntime, Engine, Image};
 use crate::runtime::process::Programs;
-use crate::runtime::versions;
+use crate::runtime::{Runtime as _, RuntimeError, owner, versions};
 use crate::scenario;
 use crate::ui::start::{Entry, Opens, StartMenu};
 
@@ -39,6 +38,7 @@ pub async fn doctor(common: &Common) -> Result<u8> {
         checks.push(check);
         if let Some(image) = image {
             checks.push(freezer_check(engine, &image).await);
+            checks.extend(ways(engine, image).await);
         }
     }
     let programs = Programs::find(wish.folder(), wish.versions());
@@ -49,9 +49,10 @@ pub async fn doctor(common: &Common) -> Result<u8> {
     checks.push(check("programs", told));
     checks.push(terminal());
     let dirs = setup::dirs()?;
-    checks.push(Check { what: "cache", ok: true, found: dirs.cache.display().to_string(), mend: None });
-    checks.push(Check { what: "state", ok: true, found: dirs.state.display().to_string(), mend: None });
-    checks.push(room(&dirs.state));
+    checks.push(folder("cache", &dirs.cache, "XDG_CACHE_HOME"));
+    checks.push(folder("state", &dirs.state, "XDG_STATE_HOME"));
+    checks.push(disk(&dirs.state, common.disk_floor));
+    checks.push(check("limits", room::limits(wish.allows_process()).as_ref().map(|()| "high enough".to_owned())));
     let left = orphans(&leftovers(engine.as_ref().ok()).await?).len();
     checks.push(Check {
         what: "leftovers",
@@ -60,8 +61,9 @@ pub async fn doctor(common: &Common) -> Result<u8> {
         mend: (left > 0).then(|| "replab clean".to_owned()),
     });
     let usable = |what: &str| checks.iter().any(|c| c.what == what && c.ok);
-    let good = (wish.allows_docker() && usable("docker engine") && usable("image"))
+    let good = (wish.allows_docker() && usable("docker engine") && usable("image") && usable("ports"))
         || (wish.allows_process() && usable("programs"));
+    let good = good && ["cache", "state"].into_iter().all(usable);
     print(&if common.json { serde_json::to_string_pretty(&checks)? + "\n" } else { table(&checks) })?;
     Ok(if good { exit::OK } else { exit::ENGINE })
 }
@@ -71,6 +73,22 @@ fn check(what: &'static str, found: Result<String, &RuntimeError>) -> Check {
         Ok(found) => Check { what, ok: true, found, mend: None },
         Err(e) => Check { what, ok: false, found: e.why.clone(), mend: e.hint.clone() },
     }
+}
+
+/// What a container and this host reach of each other: tried.
+async fn ways(engine: &Engine, image: Image) -> Vec<Check> {
+    let runtime = DockerRuntime::new(owner::current(owner::new_lab_id()), engine.clone(), image);
+    let tried = runtime.examine().await;
+    let gone = runtime.destroy_all().await;
+    let ok = |told: &str| told.to_owned();
+    let checks = match &tried {
+        Ok((ports, links)) => vec![
+            check("ports", ports.as_ref().map(|()| ok("a container's port was reached at 127.0.0.1"))),
+            check("links", links.as_ref().map(|()| ok("a container reached this host: links can be cut"))),
+        ],
+        Err(why) => vec![check("ports", Err(why))],
+    };
+    checks.into_iter().chain(gone.err().map(|why| check("ports", Err(&why)))).collect()
 }
 
 /// Tried, on a container.
@@ -112,18 +130,15 @@ fn terminal() -> Check {
     Check { what: "terminal", ok: true, found, mend: None }
 }
 
-/// A lab of three nodes takes about 200 MB.
-const ROOM_MIN: u64 = 1024 * 1024 * 1024;
+/// A folder of ours, written to.
+fn folder(what: &'static str, path: &Path, variable: &str) -> Check {
+    check(what, room::try_to_write(path, variable).as_ref().map(|()| format!("{} (written to)", path.display())))
+}
 
-fn room(path: &Path) -> Check {
-    match crate::runtime::free_bytes(path) {
-        Ok(free) => {
-            let ok = free >= ROOM_MIN;
-            let mend = (!ok).then(|| "free at least 1 GiB".to_owned());
-            Check { what: "disk", ok, found: format!("{:.1} GB free", free as f64 / 1e9), mend }
-        }
-        Err(e) => Check { what: "disk", ok: false, found: e.to_string(), mend: None },
-    }
+fn disk(path: &Path, floor: u64) -> Check {
+    let free =
+        crate::runtime::free_bytes(path).map_or_else(|e| e.to_string(), |b| format!("{:.1} GB free", b as f64 / 1e9));
+    check("disk", room::room(path, floor).as_ref().map(|()| free))
 }
 
 fn table(checks: &[Check]) -> String {

@@ -2,11 +2,12 @@
 //! nothing serves, what was tried and the one command that mends each.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use color_eyre::eyre::{Result, WrapErr};
 use etcetera::BaseStrategy;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use super::plain::complain;
 use crate::cli::Common;
@@ -14,8 +15,9 @@ use crate::model::POSTGRES;
 use crate::pg::secret::TemplateKey;
 use crate::runtime::docker::{self, DockerRuntime, Engine, Image, ImageChoice};
 use crate::runtime::process::{ProcessRuntime, Programs};
-use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, free_bytes, owner, versions};
+use crate::runtime::{Dirs, Progress, Runtime, RuntimeError, owner, versions};
 
+pub mod room;
 mod wish;
 
 pub use wish::{Contradiction, Needs, Wish};
@@ -60,11 +62,18 @@ impl Ground {
 #[error("no place for a lab was found\n{}", .0.join("\n"))]
 pub struct NoPlace(pub Vec<String>);
 
-/// This user's folders, by the XDG base directory rules.
+/// This user's folders, by the XDG base directory rules. Where both are named nobody needs a home.
 pub fn dirs() -> Result<Dirs> {
-    let base = etcetera::choose_base_strategy().wrap_err("can't find the home folder")?;
-    let state = base.state_dir().unwrap_or_else(|| base.data_dir());
-    Ok(Dirs { cache: base.cache_dir().join("replab"), state: state.join("replab") })
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let (cache, state) = match (named("XDG_CACHE_HOME"), named("XDG_STATE_HOME")) {
+        (Some(cache), Some(state)) => (cache, state),
+        _ => {
+            let base = etcetera::choose_base_strategy()
+                .wrap_err("no home folder is known: set HOME, or XDG_CACHE_HOME and XDG_STATE_HOME")?;
+            (base.cache_dir(), base.state_dir().unwrap_or_else(|| base.data_dir()))
+        }
+    };
+    Ok(Dirs { cache: cache.join("replab"), state: state.join("replab") })
 }
 
 /// Where the passwords of kept labs are.
@@ -82,37 +91,19 @@ pub fn recordings() -> Result<std::path::PathBuf> {
     Ok(dirs()?.state.join("recordings"))
 }
 
-/// A lab of three nodes takes about 200 MB, and a busy writer more.
-const ROOM_MIN: u64 = 512 * 1024 * 1024;
-
-/// Refuses a place without room, before anything is made there.
-fn room(path: &Path) -> Result<(), RuntimeError> {
-    match free_bytes(path) {
-        Ok(free) if free < ROOM_MIN => Err(RuntimeError {
-            what: "make a lab".to_owned(),
-            why: format!("only {} MB are free at {}", free / 1_000_000, path.display()),
-            hint: Some(format!(
-                "free at least {} MB there; replab clean --all removes old labs and templates",
-                ROOM_MIN / 1_000_000
-            )),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Finds the place that was asked for.
-pub async fn find(common: &Common, needs: Needs) -> Result<Ground> {
+/// Finds the place that was asked for. What is being proved of one is one of `proofs`: who gives up waits for them, and then
+/// nothing is left.
+pub async fn find(common: &Common, needs: Needs, proofs: &TaskTracker) -> Result<Ground> {
     let wish = Wish::of(common, needs)?;
     let dirs = dirs()?;
+    room::writable(&dirs).map_err(|why| NoPlace(vec![told("folders", &why)]))?;
     let lab = owner::new_lab_id();
     let key = TemplateKey::load_or_create(&dirs.cache).wrap_err("can't keep the templates' key")?;
     let mut tried = Vec::new();
     if wish.allows_docker() {
-        match engine_and_image(common, &wish).await {
-            Ok((engine, image)) => {
-                let source = image.name.clone();
-                let runtime = DockerRuntime::new(owner::current(lab.clone()), engine, image);
-                return Ok(Ground { place: Place::Docker(Box::new(runtime)), lab, kind: "docker", source, key });
+        match in_docker(common, &wish, &lab, proofs).await {
+            Ok((runtime, source)) => {
+                return Ok(Ground { place: Place::Docker(runtime), lab, kind: "docker", source, key });
             }
             Err(why) => tried.push(told("docker", &why)),
         }
@@ -126,7 +117,7 @@ pub async fn find(common: &Common, needs: Needs) -> Result<Ground> {
                 if let Some(warning) = programs.warning() {
                     tell(common, warning);
                 }
-                return on_programs(programs, &dirs, lab, key).await;
+                return on_programs(common, programs, &dirs, lab, key).await;
             }
             Err(why) => tried.push(told("process", &why)),
         }
@@ -137,11 +128,53 @@ pub async fn find(common: &Common, needs: Needs) -> Result<Ground> {
     Err(NoPlace(tried).into())
 }
 
-async fn on_programs(programs: Programs, dirs: &Dirs, lab: String, key: TemplateKey) -> Result<Ground> {
+/// Containers that were proved to do, and their image's name.
+async fn in_docker(
+    common: &Common,
+    wish: &Wish<'_>,
+    lab: &str,
+    proofs: &TaskTracker,
+) -> Result<(Box<DockerRuntime>, String), RuntimeError> {
+    let (engine, image) = engine_and_image(common, wish).await?;
+    let source = image.name.clone();
+    let runtime = Box::new(DockerRuntime::new(owner::current(lab.to_owned()), engine, image));
+    let links = wish.needs.links;
+    let (tell, told) = oneshot::channel();
+    proofs.spawn(async move {
+        let proved = runtime.prove(links).await;
+        let left = match proved {
+            Ok(()) => tell.send(Ok(runtime)).err().and_then(Result::ok),
+            Err(why) => {
+                if let Err(error) = runtime.destroy_all().await {
+                    tracing::warn!(%error, "replab clean removes what is left");
+                }
+                // Who has given up needs to hear nothing.
+                drop(tell.send(Err(why)));
+                None
+            }
+        };
+        if let Some(runtime) = left
+            && let Err(error) = runtime.destroy_all().await
+        {
+            tracing::warn!(%error, "replab clean removes what is left");
+        }
+    });
+    let broken = |_| RuntimeError { what: "try the engine".to_owned(), why: "it broke off".to_owned(), hint: None };
+    Ok((told.await.map_err(broken)??, source))
+}
+
+async fn on_programs(
+    common: &Common,
+    programs: Programs,
+    dirs: &Dirs,
+    lab: String,
+    key: TemplateKey,
+) -> Result<Ground> {
     let source = programs.folder().display().to_string();
     let refused = |e: RuntimeError| NoPlace(vec![told("process", &e)]);
+    room::limits(true).map_err(refused)?;
     let runtime = ProcessRuntime::new(owner::current(lab.clone()), dirs, programs).map_err(refused)?;
-    if let Err(why) = room(runtime.folder()) {
+    if let Err(why) = room::room(runtime.folder(), common.disk_floor) {
         runtime.destroy_all().await.map_err(refused)?;
         return Err(refused(why).into());
     }
@@ -162,10 +195,11 @@ fn tell(common: &Common, text: &str) {
 
 /// An engine that answers, and an image: the one here, else pulled, else built.
 async fn engine_and_image(common: &Common, wish: &Wish<'_>) -> Result<(Engine, Image), RuntimeError> {
+    room::limits(false)?;
     let engine = Engine::connect().await?;
     let choice = wish.image();
     if let Some(root) = engine.root_dir().await {
-        room(&root)?;
+        room::room(&root, common.disk_floor)?;
     }
     let image = match docker::find_image(&engine, &choice).await? {
         Some(image) => image,

@@ -46,6 +46,11 @@ impl Kind {
         KINDS.iter().find(|k| k.name == name)
     }
 
+    /// Whether all it does is to links.
+    pub fn faults_links(&self) -> bool {
+        matches!(self.name, "cut" | "isolate" | "refuse" | "slow" | "throttle")
+    }
+
     /// What it does this time.
     pub fn plan(&self, dice: &mut Dice, cast: &Cast) -> Vec<Act> {
         (self.plan)(dice, cast)

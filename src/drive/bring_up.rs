@@ -178,7 +178,10 @@ async fn make_standby<R: Runtime>(
     let from = links::link(lab, name, upstream).await?;
     let job = conf::base_backup_job(&from);
     steps.note(format!("{name}: {} {}", job.program, job.args.join(" ")));
-    run_job(lab, name, &job).await?;
+    let came = links::arrivals(lab, name, upstream);
+    run_job(lab, name, &job)
+        .await
+        .map_err(|failure| links::kept_away(lab, name, upstream, came).map_or(failure, Failure))?;
     steps.note(format!("{name}: standby.signal, primary_conninfo with application_name={name}"));
     let needed = lab.control(upstream)?.altered_limits().await?;
     lab.runtime.put(name, &standby_files(lab, name, &from, &needed)?).await?;

@@ -304,12 +304,15 @@ pub(super) async fn until_followed<R: Runtime>(
 ) -> Result<(), Failure> {
     let control = lab.control(upstream)?;
     let end = Instant::now() + limit;
+    let came = links::arrivals(lab, standby, upstream);
     loop {
         if control.streaming().await?.iter().any(|name| name == standby.as_str()) {
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(bring_up::late(standby.as_str(), upstream, limit));
+            let late = bring_up::late(standby.as_str(), upstream, limit);
+            let why = links::kept_away(lab, standby, upstream, came);
+            return Err(why.map_or(late, Failure));
         }
         sleep(bring_up::ASK_EVERY).await;
     }

@@ -124,8 +124,9 @@ pub async fn straighten<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, upstr
         lab,
         format!(
             "no connection of {standby} reaches this host at {host} port {}; a firewall that drops them is the usual \
-             reason: allow TCP from the lab's network to this host, then `reset`",
-            relay.relay.port()
+             reason: allow TCP from the lab's network to this host{}, then `reset`",
+            relay.relay.port(),
+            lab.runtime.allow().map_or(String::new(), |command| format!(" ({command})")),
         ),
     );
     let from = lay(lab, standby, upstream).await?;
@@ -134,6 +135,33 @@ pub async fn straighten<R: Runtime>(lab: &Arc<Lab<R>>, standby: &NodeName, upstr
     lab.control(standby)?.alter_system("primary_conninfo", Some(&conninfo)).await?;
     drop_link(lab, standby, upstream);
     Ok(())
+}
+
+/// How often a standby has come to its relay, where nothing is wrong with their link and a firewall might be.
+pub(super) fn arrivals<R: Runtime>(lab: &Lab<R>, standby: &NodeName, upstream: &NodeName) -> Option<u64> {
+    lab.runtime.allow()?;
+    let pair = (End::from(standby.clone()), End::from(upstream.clone()));
+    let faults = lab.faults();
+    let harmed = faults.lane(&pair.0, &pair.1).harms().chain(faults.lane(&pair.1, &pair.0).harms()).next();
+    let relay = lab.relays().get(&pair).cloned().filter(|_| harmed.is_none())?;
+    Some(relay.relay.reading().opened)
+}
+
+/// What keeps a standby from its relay, when it has come no more often than then.
+pub(super) fn kept_away<R: Runtime>(
+    lab: &Lab<R>,
+    standby: &NodeName,
+    upstream: &NodeName,
+    then: Option<u64>,
+) -> Option<String> {
+    let came = arrivals(lab, standby, upstream)? > then?;
+    let command = lab.runtime.allow()?;
+    (!came).then(|| {
+        format!(
+            "no connection of {standby} has reached this host, though nothing is wrong with its link to {upstream}: a firewall \
+             that drops them is the usual reason ({command})"
+        )
+    })
 }
 
 /// The relay of a pair; a new one is at fault from its first moment, if its pair is.

@@ -263,9 +263,7 @@ fn raisable(model: &Model, name: &NodeName) -> Verdict {
 fn harmable(model: &Model, harm: Harm, which: &Which) -> Verdict {
     named(model, which)?;
     let pairs = which.pairs(model.names());
-    if let (Some(why), true) =
-        (&model.direct_links, pairs.iter().any(|(a, b)| a.node().is_some() && b.node().is_some()))
-    {
+    if let (Some(why), true) = (&model.direct_links, which.is_between_nodes(model.names())) {
         return Err(format!("links between nodes can't be faulted here, they are direct: {why}"));
     }
     if let (Harm::Refuse, Which::Toward(a, b)) = (harm, which)

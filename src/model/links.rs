@@ -131,6 +131,11 @@ impl Which {
         }
     }
 
+    /// Whether links between nodes are among them, and not the clients' alone.
+    pub fn is_between_nodes<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> bool {
+        self.pairs(nodes).iter().any(|(a, b)| a.node().is_some() && b.node().is_some())
+    }
+
     /// The ends that it names.
     pub fn ends(&self) -> Vec<&End> {
         match self {

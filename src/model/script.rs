@@ -11,7 +11,7 @@ pub use pace::SPEEDS;
 use super::Stamp;
 use super::command::Command;
 use super::condition::Condition;
-use super::msg::{OpId, SqlResult};
+use super::msg::{OpId, SqlResult, Topology};
 
 /// What one step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -329,6 +329,19 @@ impl Script {
     pub fn new(name: &str, title: &str, summary: &str, steps: Vec<Step>) -> Self {
         let [name, title, summary] = [name, title, summary].map(str::to_owned);
         Self { name, title, summary, steps, ..Self::default() }
+    }
+
+    /// Whether links between nodes are faulted on the way, where nothing else is expected of the act.
+    pub fn faults_links(&self, topology: &Topology) -> bool {
+        let nodes = || topology.nodes.iter().map(|plan| &plan.name);
+        let faults = |command: &Command| matches!(command, Command::Link(_, which) if which.is_between_nodes(nodes()));
+        let acts = self.steps.iter().filter(|step| step.refused.is_none() && !step.may_fail);
+        acts.filter_map(|step| match &step.kind {
+            StepKind::Do(commands) | StepKind::Together(commands) => Some(commands),
+            _ => None,
+        })
+        .flatten()
+        .any(faults)
     }
 
     /// Whether all steps are over, or one failed and the lesson ended there.

@@ -1,7 +1,7 @@
 //! Nodes as Docker containers. The only place that knows bollard; knows nothing of clusters, roles or replication.
 //!
 //! Rooms: `connect` finds the engine; `image` and `recipe` the base image; `template` makes the cluster that nodes are
-//! copies of; `confine` says what every container may do and take; `network` is the lab's own; `node`, `archive`, `job`, `held`
+//! copies of; `confine` says what every container may do and take; `network` is the lab's own, and `reach` proves it; `node`, `archive`, `job`, `held`
 //! and `wait` act on one container; `watch` and `logs` tell what happens; `freezer` tries whether nodes can be frozen; `leftovers` tidies up, and `builds` after the
 //! recipe. Everything made carries the lab's labels (`labels`), and nothing without them is touched.
 
@@ -35,6 +35,7 @@ mod logs;
 mod network;
 mod node;
 mod nodes;
+mod reach;
 mod recipe;
 mod room;
 #[cfg(test)]
@@ -57,6 +58,7 @@ use failure::{hinted, plain};
 use held::Held;
 use network::Coming;
 use nodes::{Node, Nodes};
+use reach::Reach;
 use template::Prepared;
 
 /// How many events may wait to be taken; then logs wait in the engine.
@@ -85,6 +87,8 @@ pub struct DockerRuntime {
     /// First starts take turns as far as order matters; whether there was one since the nodes' ground was prepared.
     turns: tokio::sync::Mutex<bool>,
     ground: Mutex<Option<Ground>>,
+    /// What containers and this host reach of each other, where it had to be proved.
+    reach: tokio::sync::Mutex<Option<Reach>>,
     events: Mutex<Option<mpsc::Receiver<RuntimeEvent>>>,
     /// What the watch can't hear: servers of held containers.
     tell: mpsc::Sender<RuntimeEvent>,
@@ -122,6 +126,7 @@ impl DockerRuntime {
             flights: TaskTracker::new(),
             turns: tokio::sync::Mutex::default(),
             ground: Mutex::new(None),
+            reach: tokio::sync::Mutex::default(),
             events: Mutex::new(Some(events)),
             tell,
             _watching: token.drop_guard(),
@@ -268,7 +273,9 @@ impl Runtime for DockerRuntime {
         let network = network::begin(&self.engine.docker, &self.owner, &self.flights);
         let prepared = Box::pin(maker.ensure()).await?;
         *self.turns.lock().await = false;
-        *locked(&self.ground) = Some(Ground { prepared, network });
+        if locked(&self.ground).replace(Ground { prepared, network }).is_some() {
+            *self.reach.lock().await = None;
+        }
         Ok(())
     }
 
@@ -465,7 +472,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn relay_host(&self) -> Result<(SocketAddr, String)> {
-        Ok(self.ground("find the relays' address")?.network.await?.relay_host())
+        let network = self.ground("find the relays' address")?.network.await?;
+        if let Some(gateway) = network.gateway.filter(|_| network.shared) {
+            return Ok((SocketAddr::new(gateway, 0), gateway.to_string()));
+        }
+        self.reach(&network).await?.way.map_err(|tried| reach::no_way(&network, &tried))
     }
 
     async fn direct_address(&self, node: &NodeName) -> Result<(String, u16)> {
@@ -474,6 +485,10 @@ impl Runtime for DockerRuntime {
         // A name, because a container's address may be another's after both were restarted.
         self.node(node, &format!("find {node}"))?;
         Ok((node.to_string(), node::PORT))
+    }
+
+    fn allow(&self) -> Option<&'static str> {
+        Some(reach::ALLOW)
     }
 
     fn path(&self, _node: &NodeName, place: &Place) -> String {

@@ -37,8 +37,17 @@ impl Firewall {
 
     /// Waits for the network of a lab that is on its way up, and closes it at once.
     pub async fn around(lab: &str) -> Self {
+        Self::around_labelled(&format!("replab.lab={lab}")).await
+    }
+
+    /// The same for the lab of this process.
+    pub async fn around_lab_of(pid: u32) -> Self {
+        Self::around_labelled(&format!("replab.owner={pid}")).await
+    }
+
+    async fn around_labelled(label: &str) -> Self {
         let engine = bare().await.expect("an engine");
-        let filters = HashMap::from([("label".to_owned(), vec![format!("replab.lab={lab}")])]);
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
@@ -48,7 +57,7 @@ impl Firewall {
                 assert!(iptables("-I", &bridge), "no rule for {bridge}");
                 return Self { bridge };
             }
-            assert!(Instant::now() < end, "no network of lab {lab}");
+            assert!(Instant::now() < end, "no network with {label}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -19,6 +19,8 @@ pub struct Needs {
     pub least: Option<u32>,
     /// Nodes that can be frozen.
     pub freezer: bool,
+    /// Links between nodes that can be faulted.
+    pub links: bool,
 }
 
 /// Options that can't all be had.

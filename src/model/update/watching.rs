@@ -36,6 +36,7 @@ pub fn observed(model: &mut Model, observation: Observation) -> Vec<Effect> {
             tell_fork(model, &name, &lines);
             tell_crash(model, &name, &lines);
             tell_shortfall(model, &name, &lines);
+            super::disk::tell_full(model, &name, &lines);
             let at = model.now;
             if let Some(node) = model.node_mut(&name) {
                 node.logs.extend(lines.into_iter().map(|line| Logged { at, line }));

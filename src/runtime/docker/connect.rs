@@ -9,6 +9,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use serde::Deserialize;
 
 use super::failure::{self, hinted, plain};
+use super::network;
 use crate::runtime::Result;
 
 /// How long the engine may take to say its version.
@@ -63,6 +64,12 @@ impl Engine {
     /// The engine's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Whether it is the usual one and its networks are on this host: then so are the ports of its containers.
+    pub(super) async fn is_near(&self) -> bool {
+        let usual = [DEFAULT_SOCKET, "/run/docker.sock"].iter().any(|usual| self.socket == Path::new(usual));
+        usual && network::is_near(&self.docker).await
     }
 
     /// Where the engine keeps containers, if that is a folder of this machine that can be looked at.

@@ -1,7 +1,7 @@
 //! The lab's own network: making it, and how this host and its containers reach each other. Knows no nodes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::pin::pin;
 
 use bollard::Docker;
@@ -25,18 +25,8 @@ pub(super) struct LabNetwork {
     pub(super) id: String,
     /// The host's address in it.
     pub(super) gateway: Option<IpAddr>,
-    /// Whether that address really is this host's, so that both sides can dial each other.
+    /// Whether its bridge is on this host, so that both sides can dial each other where no firewall is between them.
     pub(super) shared: bool,
-}
-
-impl LabNetwork {
-    /// Where a relay listens, and what containers call this host.
-    pub(super) fn relay_host(&self) -> (SocketAddr, String) {
-        match self.gateway.filter(|_| self.shared) {
-            Some(gateway) => (SocketAddr::new(gateway, 0), gateway.to_string()),
-            None => (SocketAddr::from(([0, 0, 0, 0], 0)), "host.docker.internal".to_owned()),
-        }
-    }
 }
 
 /// The network on its way. It takes an engine an eighth of a second, and containers can be made meanwhile: only their start
@@ -64,9 +54,29 @@ async fn ensure(docker: &Docker, owner: &Owner) -> Result<LabNetwork> {
         None => make(docker, owner, &name, &what).await?,
     };
     let found = docker.inspect_network(&id, None::<InspectNetworkOptions>).await;
-    let gateway = gateway(&found.map_err(|err| failure::engine(&what, &err))?);
-    let shared = cfg!(target_os = "linux") && gateway.is_some_and(is_own_address);
-    Ok(LabNetwork { id, gateway, shared })
+    let found = found.map_err(|err| failure::engine(&what, &err))?;
+    Ok(LabNetwork { id, gateway: gateway(&found), shared: is_here(&found) })
+}
+
+/// Whether the engine's own first network is on this host, and so will be every other one of it.
+pub(super) async fn is_near(docker: &Docker) -> bool {
+    let found = docker.inspect_network("bridge", None::<InspectNetworkOptions>).await;
+    found.is_ok_and(|found| is_here(&found))
+}
+
+/// Whether a network's bridge is an interface of this host, and its gateway an address of it. The address alone proves nothing: two
+/// engines may have the same.
+fn is_here(found: &NetworkInspect) -> bool {
+    let named = found.options.as_ref().and_then(|options| options.get("com.docker.network.bridge.name")).cloned();
+    let made = || found.id.as_ref().and_then(|id| id.get(..12)).map(|id| format!("br-{id}"));
+    let interfaces = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    named.or_else(made).is_some_and(|bridge| has_interface(&interfaces, &bridge))
+        && gateway(found).is_some_and(is_own_address)
+}
+
+/// Each line of /proc/net/dev begins with a name and a colon, after two lines of heads.
+fn has_interface(interfaces: &str, name: &str) -> bool {
+    interfaces.lines().filter_map(|line| line.split(':').next()).any(|one| one.trim() == name)
 }
 
 /// An address that can be listened on is this host's.
@@ -173,11 +183,22 @@ mod tests {
     }
 
     #[test]
-    fn a_host_elsewhere_is_reached_by_name() {
-        let gateway = "172.20.0.1".parse().ok();
-        let near = LabNetwork { id: "n".into(), gateway, shared: true };
-        assert_eq!(near.relay_host().1, "172.20.0.1");
-        let far = LabNetwork { shared: false, ..near };
-        assert_eq!(far.relay_host(), (SocketAddr::from(([0, 0, 0, 0], 0)), "host.docker.internal".to_owned()));
+    fn a_bridge_is_an_interface_of_this_host() {
+        let interfaces = "Inter-|   Receive\n face |bytes\n    lo: 1 2\nbr-0011aabbccdd:  0 0\n";
+        assert!(has_interface(interfaces, "br-0011aabbccdd") && has_interface(interfaces, "lo"));
+        assert!(!has_interface(interfaces, "br-0011") && !has_interface("", "lo"));
+    }
+
+    /// The gateway is an address of this host, and yet another engine's: as two networks of two engines may have it.
+    #[test]
+    fn an_address_alone_proves_nothing() {
+        let config = IpamConfig { gateway: Some("127.0.0.1".to_owned()), ..IpamConfig::default() };
+        let ipam = Some(Ipam { config: Some(vec![config]), ..Ipam::default() });
+        let id = Some("0011aabbccddeeff".to_owned());
+        let other = NetworkInspect { id: id.clone(), ipam: ipam.clone(), ..NetworkInspect::default() };
+        assert!(is_own_address(gateway(&other).expect("a gateway")) && !is_here(&other));
+        let options = Some(HashMap::from([("com.docker.network.bridge.name".to_owned(), "lo".to_owned())]));
+        let here = NetworkInspect { id, ipam, options, ..NetworkInspect::default() };
+        assert_eq!(is_here(&here), cfg!(target_os = "linux"));
     }
 }

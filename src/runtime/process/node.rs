@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -170,7 +170,7 @@ impl Node {
     fn spawn(&self, ground: &Ground) -> std::io::Result<Child> {
         let folders = &self.folders;
         let mut command = ground.account.command(&ground.programs.path("postgres"), &folders.data);
-        let sockets = self.socket().map(|_| format!("\"{}\"", folders.private.display())).unwrap_or_default();
+        let sockets = self.socket().map(|_| quoted(&folders.private)).unwrap_or_default();
         command.arg("-D").arg(&folders.data);
         for (name, value) in [
             ("port", self.address().port().to_string()),
@@ -332,6 +332,11 @@ impl Node {
         .await?;
         Ok(guard)
     }
+}
+
+/// A folder as an item of a server's list of folders, whatever its name has in it.
+pub(super) fn quoted(folder: &Path) -> String {
+    format!("\"{}\"", folder.display().to_string().replace('"', "\"\""))
 }
 
 /// Waits for the end of a server; false when the time is up first.

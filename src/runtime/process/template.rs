@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::copy::{Size, size_of};
 use super::folders::{self, LabFile, MAKING, TEMPLATE_FILE, make_folder, write_whole};
 use super::job::{self, Call};
-use super::{Failed, Ground, blocking, failed, tree};
+use super::{Failed, Ground, blocking, failed, node, tree};
 use crate::runtime::{Progress, Result, RuntimeError, Template, owner};
 
 /// Goes up when the way of making changes.
@@ -199,7 +199,9 @@ impl<'a> Making<'a> {
     async fn run_sql(&self, sql: &str) -> Result<()> {
         let what = "run the template's SQL";
         let short;
-        let sockets = if self.sockets.as_os_str().len() + "/.s.PGSQL.5432".len() < SOCKET_PATH_BYTES {
+        let fits = self.sockets.as_os_str().len() + "/.s.PGSQL.5432".len() < SOCKET_PATH_BYTES;
+        // A comma ends the name of a host.
+        let sockets = if fits && !self.sockets.to_string_lossy().contains(',') {
             &self.sockets
         } else {
             short = tempfile::Builder::new().prefix("replab-").tempdir().failed(what)?;
@@ -221,7 +223,7 @@ impl<'a> Making<'a> {
     fn start(&self, sockets: &Path) -> std::io::Result<Child> {
         let mut command = self.ground.account.command(&self.ground.programs.path("postgres"), &self.data);
         command.arg("-D").arg(&self.data);
-        let sockets = format!("unix_socket_directories=\"{}\"", sockets.display());
+        let sockets = format!("unix_socket_directories={}", node::quoted(sockets));
         let alone = ["listen_addresses=", "port=5432", "fsync=off", "synchronous_standby_names=", "archive_mode=off"];
         for setting in alone.into_iter().chain(["logging_collector=off", "log_destination=stderr", &sockets]) {
             command.args(["-c", setting]);
