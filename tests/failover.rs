@@ -29,6 +29,7 @@ everywhere! { steady();
     failover_by_hand_and_by_itself
     an_election_waits_for_enough_answers
     two_primaries
+    two_histories_of_one_number
     silent_and_cut_off_primaries
     a_timeline_is_known_when_the_stream_has_ended
     without_fencing_two_primaries_remain
@@ -474,6 +475,56 @@ async fn two_primaries<R: Runtime>(mut stage: Stage<R>) {
 }
 
 /// A frozen primary is dead after the timeout, and so is one that all its standbys have lost; what it holds then is stranded.
+/// s1 and s2 are promoted at one place, each with a standby below it; the clients go on with s2. What is of s1's history is never taken
+/// for a copy of s2, whatever the numbers say, and after a switchover neither.
+async fn two_histories_of_one_number<R: Runtime>(mut stage: Stage<R>) {
+    writes_go_on(&mut stage, 50).await;
+    stage.command("add c from s1").await;
+    for command in ["pause", "heartbeat off"] {
+        stage.command(command).await;
+    }
+    rests(&mut stage).await;
+    level(&mut stage, "p", "s1").await;
+    level(&mut stage, "p", "s2").await;
+    for command in ["kill p", "promote s1", "promote s2", "rejoin p", "add d from s2"] {
+        stage.command(command).await;
+    }
+    assert_ne!(how(stage.model()).road, Road::Rebuilt, "no number hides p's history");
+    for (node, row) in [("s1", "only s1"), ("s2", "only s2")] {
+        stage.psql(node, &format!("CREATE TABLE own AS SELECT '{row}'::text AS t")).await;
+        assert_eq!(stage.psql(node, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").await, "00000002");
+    }
+    let own = "SELECT string_agg(t, ', ') FROM own";
+    stage.until_psql("c", own, "only s1").await;
+    stage.until_psql("d", own, "only s2").await;
+    refused(&mut stage, "follow c s2", "c has diverged from s2: their histories have parted").await;
+    refused(&mut stage, "rejoin c rewind", "timeline 2 of s1 and timeline 2 of s2 are two histories with one number")
+        .await;
+    // Told so behind the lab's back it may stream, and is called what it is.
+    stage.command("fence s1").await;
+    stage.command("rejoin s1").await;
+    told(
+        &mut stage,
+        "s1 has diverged from s2: timeline 2 of s1 and timeline 2 of s2 are two histories with one number",
+    )
+    .await;
+    assert_eq!((how(stage.model()).road, how(stage.model()).only.as_ref().map(count)), (Road::Rebuilt, Ok(0)));
+    is_standby_of(&mut stage, "s1", "s2").await;
+    stage.until_psql("s1", own, "only s2").await;
+    told(&mut stage, "c has diverged from s1: timeline 2 of s1 and timeline 2 of s2").await;
+    // The number of the next timeline hides it from pg_rewind, which looks for the last that both have.
+    stage.command("switchover s1").await;
+    stage.command("rejoin c").await;
+    assert_eq!(how(stage.model()).road, Road::Rebuilt);
+    assert!(how(stage.model()).detour.as_ref().unwrap().contains("two histories with one number"));
+    for standby in ["c", "d", "p", "s2"] {
+        stage.until_psql(standby, own, "only s2").await;
+        is_standby_of(&mut stage, standby, "s1").await;
+    }
+    assert!(stage.model().nodes.iter().all(|n| !stage.model().has_diverged(n)), "{}", stage.journal());
+    stage.close().await;
+}
+
 async fn silent_and_cut_off_primaries<R: Runtime>(mut stage: Stage<R>) {
     stage.command("auto-failover on timeout 1s").await;
     stage.until_so("the first probes", |m| ["p", "s1", "s2"].iter().all(|n| first_probe(m, n))).await;

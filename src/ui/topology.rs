@@ -257,7 +257,7 @@ fn note(model: &Model, node: &Node, rung: Option<&Rung>) -> String {
     let told = told(model, node, rung);
     match (model.has_diverged(node), told.as_str()) {
         // It says so itself, or is seen to be a primary beside the lab's.
-        _ if rung.is_some_and(|r| r.link == Link::Forked) || node.is_primary_now() => told,
+        _ if rung.is_some_and(|r| r.link == Link::Forked) || model.rivals().any(|n| n.name == node.name) => told,
         (true, "") => "diverged".to_owned(),
         (true, told) => format!("diverged · {told}"),
         (false, _) => told,

@@ -90,7 +90,7 @@ fn a_cascade_goes_with_its_upstream_and_no_further() {
         lab.last_words()
     );
     lab.say("follow all s2");
-    assert!(lab.last_words().contains("everybody who can follow s2 does"), "{}", lab.last_words());
+    assert!(lab.last_words().contains("every standby that can follow s2 does"), "{}", lab.last_words());
     // It streams well, and yet from the wrong one.
     lab.see("s1", on(2, primary("", &[("c", "async", 100)], 0)));
     assert!(diverged(&lab, "c"));

@@ -128,7 +128,12 @@ fn head(card: &Card, name: &str, rect: Rect, view: &View) -> Vec<Span<'static>> 
     // One line, and a short one: what matters now goes before where in the log.
     if rect.height > 1 || rect.width >= 44 {
         spans.push(Span::styled(card.lsn.clone(), value));
-        spans.push(Span::styled(format!(" {}{} ", card.timeline, card.began_by), view.theme.dim));
+        let used: usize = spans.iter().map(Span::width).sum();
+        let full = format!(" {}{} ", card.timeline, card.began_by);
+        // The arrows stand before all this.
+        let fits = used + prose::width(&full) + 3 <= usize::from(rect.width);
+        let timeline = if fits { full } else { format!(" {} ", card.timeline) };
+        spans.push(Span::styled(timeline, view.theme.dim));
     }
     spans
 }
