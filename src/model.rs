@@ -29,6 +29,7 @@ pub mod outage;
 pub mod promise;
 pub mod ranges;
 pub mod script;
+pub mod senders;
 pub mod sessions;
 pub mod shortfall;
 pub mod slots;
@@ -334,6 +335,9 @@ pub struct Model {
     /// The kept sessions, by name.
     #[serde(default)]
     pub sessions: BTreeMap<NodeName, Session>,
+    /// What the journal last said of connections that bear a standby's name.
+    #[serde(default)]
+    pub impostors_told: Vec<String>,
     /// How many commits the journal last said are waiting.
     pub waiting_told: usize,
     /// How the last operations ended, for the lesson that waits for them: None means well.

@@ -1276,6 +1276,8 @@ fn slot(standby: &str, status: &str, kept: i64) -> SlotRow {
         kept_bytes: Some(kept),
         safe_bytes: Some(10),
         invalidated: None,
+        pid: None,
+        logical: false,
     }
 }
 

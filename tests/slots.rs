@@ -7,6 +7,7 @@ use std::process::Command;
 use common::stage::{Stage, name};
 use replab::model::condition::Condition;
 use replab::model::journal::Entry;
+use replab::model::ledger::count;
 use replab::model::msg::{Topology, WriterPlan};
 use replab::model::slots::Slot;
 use replab::model::standing::Link;
@@ -179,4 +180,53 @@ async fn an_unreserved_slot_can_go_back<R: Runtime>(mut stage: Stage<R>) {
     stage.until_so("s1 to stream", |m| m.rung(s1(m)).link == Link::Connected("streaming".into())).await;
     until_status(&mut stage, "reserved").await;
     stage.close().await;
+}
+
+/// pg_receivewal under the name of a standby: PostgreSQL counts it for the rule, so both standbys may freeze and commits return; the lab
+/// says so, promises nothing meanwhile, and doesn't take it for the standby.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_of_a_standbys_name_is_not_that_standby() {
+    let topology = Topology::primary_with(2);
+    let Some(mut stage) = Stage::of_processes(topology, WriterPlan::default()).await else { return };
+    let promised = |m: &Model| count(&m.ledger.promised);
+    stage.command("sync any 1 (s1, s2)").await;
+    stage.until_so("promises", |m| promised(m) > 20).await;
+    let (mut receiver, _folder) = receivewal(&stage, "s1").await;
+    stage.until_so("two to be seen", |m| m.namesakes(s1(m)).len() == 1).await;
+    let rows = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 's1' AND sync_state = 'quorum'";
+    stage.until_psql("p", rows, "2").await;
+    let told = "Another connection to p is called s1 too, and PostgreSQL counts both.";
+    stage.until_so("the words", |m| m.rule_in_words().contains(told)).await;
+    for standby in ["s1", "s2"] {
+        stage.command(&format!("freeze {standby}")).await;
+    }
+    stage.until_so("s1 to be silent", |m| matches!(m.rung(s1(m)).link, Link::LastKnown { .. })).await;
+    let (before, acked) = (promised(stage.model()), stage.model().ledger.counts().acked);
+    stage.until_so("writes that only it confirms", |m| m.ledger.counts().acked > acked + 40).await;
+    assert_eq!(promised(stage.model()), before);
+    receiver.kill().await.unwrap();
+    stage.command("heal").await;
+    stage.until_so("promises again", |m| promised(m) > before + 20).await;
+    assert!(stage.journal().contains("only standbys of the lab count for the rule again"), "{}", stage.journal());
+    // Where s1 is down it is no more connected for that.
+    stage.command("stop s1").await;
+    let (mut receiver, _folder) = receivewal(&stage, "s1").await;
+    stage.until_psql("p", rows, "1").await;
+    let told = "A connection to p is called s1 and isn't the standby s1, but PostgreSQL counts it.";
+    stage.until_so("the words", |m| m.rule_in_words().contains(told)).await;
+    assert_eq!(stage.model().rung(s1(stage.model())).link, Link::Disconnected);
+    receiver.kill().await.unwrap();
+    stage.close().await;
+}
+
+async fn receivewal<R: Runtime>(stage: &Stage<R>, called: &str) -> (tokio::process::Child, tempfile::TempDir) {
+    let lab = &stage.session.lab;
+    let address = lab.runtime.control_address(&name("p")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (host, port) = (address.ip(), address.port());
+    let to = format!("host={host} port={port} user=replab_repl application_name={called}");
+    let mut receivewal = tokio::process::Command::new(common::pgserver::programs().unwrap().join("pg_receivewal"));
+    receivewal.args(["--synchronous", "--no-loop", "-D"]).arg(folder.path()).args(["-d", &to]);
+    receivewal.env("PGPASSWORD", lab.passwords.replication.reveal()).kill_on_drop(true);
+    (receivewal.spawn().unwrap(), folder)
 }

@@ -88,6 +88,12 @@ pub struct SlotRow {
     pub kept_bytes: Option<i64>,
     /// Bytes that may still be written before the slot may get lost; none without max_slot_wal_keep_size.
     pub safe_bytes: Option<i64>,
+    /// The process id of the walsender that uses it.
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// Whether it is a logical one: a subscription's.
+    #[serde(default)]
+    pub logical: bool,
     /// Why it is lost (`wal_removed`, `idle_timeout`), where PostgreSQL tells: from 17 on.
     #[serde(default)]
     pub invalidated: Option<String>,

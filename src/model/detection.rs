@@ -7,7 +7,7 @@
 use super::cluster::{NodeState, Role};
 use super::detector::Cause;
 use super::links::{Harm, LinkFault};
-use super::standing::{Link, SILENT_US, row_of};
+use super::standing::{Link, SILENT_US};
 use super::{Fault, Model, Node, NodeName};
 
 /// Somebody who will give up on somebody else unless a message comes.
@@ -48,7 +48,7 @@ impl Model {
     pub fn sender_countdown(&self, standby: &Node) -> Option<Countdown> {
         let upstream = self.node(standby.upstream.as_ref()?).filter(|u| u.answers())?;
         let sample = upstream.sample.as_ref()?;
-        let row = row_of(&sample.senders, &standby.name)?;
+        let row = self.feed(upstream, standby).row()?;
         let age_us = row.reply_age_us?;
         let silent = matches!(self.rung(standby).link, Link::LastKnown { .. })
             && !self.only_hears_nothing(standby, upstream, age_us);

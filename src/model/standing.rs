@@ -3,6 +3,7 @@
 
 use super::cluster::{NodeState, Role, SenderRow};
 use super::links::Lane;
+use super::senders::Feed;
 use super::sync_rule::{self, Standing, SyncRule};
 use super::{Lsn, Model, Node, NodeName, Stage};
 
@@ -89,8 +90,15 @@ impl Model {
     pub fn rung(&self, node: &Node) -> Rung {
         let upstream = node.upstream.as_ref().and_then(|u| self.node(u));
         let sample = upstream.and_then(|u| u.sample.as_ref());
-        let row = sample.and_then(|s| row_of(&s.senders, &node.name));
-        let link = self.link(node, upstream, row);
+        let feed = upstream.map_or(Feed::None, |u| self.feed(u, node));
+        let row = feed.row();
+        let link = match node.sample.as_ref().and_then(|s| s.receiver.as_ref()) {
+            // Which of the senders is its own isn't known; that it streams it says itself.
+            Some(own) if feed == Feed::Unclear && node.answers() && !node.forked_told => {
+                Link::Connected(own.status.clone())
+            }
+            _ => self.link(node, upstream, row),
+        };
         // Places in two histories can't be compared.
         let wal = sample.map(|s| s.wal).filter(|_| link != Link::Forked);
         let connected = matches!(link, Link::Connected(_) | Link::LastKnown { .. });
@@ -198,7 +206,7 @@ impl Model {
             else {
                 return false;
             };
-            let row = up.sample.as_ref().and_then(|s| row_of(&s.senders, &at.name));
+            let row = self.feed(up, at).row();
             // By age alone, so that a circle of nodes ends here too.
             let carries = row.is_some_and(|r| r.reply_age_us.is_none_or(|age| age <= SILENT_US));
             if !carries || at.state == NodeState::Frozen || self.links.between(&up.name, &at.name).cut {
@@ -265,7 +273,10 @@ impl Model {
             );
         }
         match self.rule() {
-            Some(rule) => self.meaning_of(&rule),
+            Some(rule) => {
+                let meaning = std::iter::once(self.meaning_of(&rule)).chain(self.impostors_in_words());
+                meaning.collect::<Vec<_>>().join(" ")
+            }
             None => "The rule is one that the lab can't put into words.".to_owned(),
         }
     }
@@ -289,6 +300,11 @@ impl Model {
         let paused = |n: &Node| n.sample.as_ref().is_some_and(|s| s.replay_paused);
         let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(name));
         let held = self.writer.plan.level == "remote_apply" && node.is_some_and(paused);
+        // Whoever bears its name counts for it.
+        let other = |r: &&SenderRow| r.name.eq_ignore_ascii_case(name) && r.state == "streaming";
+        if self.standing(name) == Some(Standing::Away) && self.impostors().iter().any(other) {
+            return Some(Standing::Well);
+        }
         self.standing(name).map(|s| if held && s == Standing::Well { Standing::Paused } else { s })
     }
 
@@ -310,7 +326,10 @@ impl Model {
     fn counting(&self) -> Vec<String> {
         let senders = self.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[][..], |s| &s.senders);
         let counts = senders.iter().filter(|s| ["sync", "quorum"].contains(&s.sync_state.as_str()));
-        counts.map(|s| s.name.clone()).collect()
+        let mut names: Vec<String> = counts.map(|s| s.name.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// How old what is shown of a node is, in milliseconds, when it isn't fresh.
@@ -329,10 +348,6 @@ fn has_lost(node: &Node, upstream_seen: super::Stamp) -> bool {
 /// Twice running: a checkpoint or autovacuum brings some ten pages at once (68 kB seen), but not at every look.
 fn is_written(node: &Node) -> bool {
     node.grew.iter().all(|grew| *grew > HEARTBEAT_BYTES)
-}
-
-pub(super) fn row_of<'a>(senders: &'a [SenderRow], name: &NodeName) -> Option<&'a SenderRow> {
-    senders.iter().find(|r| r.name.eq_ignore_ascii_case(name.as_str()))
 }
 
 /// facts: `replay_lag` keeps its last value once idle, so it counts only while bytes are behind. Of a standby that doesn't

@@ -107,7 +107,8 @@ SELECT here.standby,
         FROM pg_stat_get_wal_receiver() w WHERE here.standby AND w.pid IS NOT NULL),
     ARRAY(SELECT ROW(s.slot_name, s.active, s.restart_lsn, s.wal_status,
             (here.wal - s.restart_lsn)::bigint, s.safe_wal_size,
-            CASE WHEN s.wal_status = 'lost' THEN to_jsonb(s) ->> 'invalidation_reason' END)::text
+            CASE WHEN s.wal_status = 'lost' THEN to_jsonb(s) ->> 'invalidation_reason' END,
+            s.active_pid, s.slot_type = 'logical')::text
         FROM pg_get_replication_slots() s),
     ARRAY(SELECT ROW(b.pid, (date_part('epoch', here.clock - b.query_start) * 1000000)::bigint,
             b.application_name, left(b.query, 120))::text

@@ -78,7 +78,12 @@ fn trouble_line(model: &Model, standby: &NodeName, width: u16, theme: &Theme) ->
     let node = model.node(standby)?;
     let both: Vec<_> = model.sender_countdown(node).into_iter().chain(model.receiver_countdown(node)).collect();
     let silent = (!both.is_empty()).then(|| Line::styled(detection::line(&both, usize::from(width)), theme.warn));
-    silent.or_else(|| slot_line(&model.slot_of(node)?, width, theme))
+    let others = model.namesakes(node);
+    let namesakes = || {
+        let text = format!("another connection is called {standby} too: which one confirms a commit isn't known");
+        Line::styled(prose::clip(&text, usize::from(width)), theme.warn)
+    };
+    silent.or_else(|| (!others.is_empty()).then(namesakes)).or_else(|| slot_line(&model.slot_of(node)?, width, theme))
 }
 
 fn slot_line(slot: &Slot, width: u16, theme: &Theme) -> Option<Line<'static>> {

@@ -493,6 +493,8 @@ pub fn slots() -> Model {
         kept_bytes: Some(kept << 20),
         safe_bytes: Some(safe << 20),
         invalidated: None,
+        pid: None,
+        logical: false,
     };
     let p = model.nodes[0].sample.as_mut().unwrap();
     p.senders.clear();

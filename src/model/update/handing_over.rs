@@ -273,7 +273,13 @@ pub fn canvassed(
         )),
         Choice::Elected { .. } if asked == Question::Counts && fences(model) => Ok(fence_and_ask(model, id)),
         Choice::Elected { node, doubt } => {
-            let text = elected(answers, &node, doubt.as_deref());
+            let mut text = elected(answers, &node, doubt.as_deref());
+            if let Some(other) = model.impostors().first() {
+                text += &format!(
+                    "; a connection called {} counted too, and {node} may lack what it alone confirmed",
+                    other.name
+                );
+            }
             let tone = if doubt.is_some() { Tone::Warn } else { Tone::Plain };
             model.note(Who::Lab, tone, text, steps);
             let now = model.now;

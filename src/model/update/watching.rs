@@ -7,7 +7,7 @@ use crate::model::journal::{Tone, Who};
 use crate::model::ledger::{Ack, IdRange};
 use crate::model::msg::{Effect, WriterPulse};
 use crate::model::shortfall::Shortfall;
-use crate::model::standing::{Link, row_of};
+use crate::model::standing::Link;
 use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage, Stamp};
 
 /// Log lines kept per node.
@@ -197,6 +197,9 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     }
     tell_links(model, Some(name));
     tell_slots(model, name);
+    if model.primary.as_ref() == Some(name) {
+        tell_impostors(model);
+    }
 }
 
 /// Bytes of WAL a second since the last look. Looks that came late come close together: what lies between them took no less
@@ -246,6 +249,18 @@ fn tell_slots(model: &mut Model, name: &NodeName) {
     }
 }
 
+/// Says once what the rule counts that is no standby of the lab, or may be none.
+fn tell_impostors(model: &mut Model) {
+    let now = model.impostors_in_words();
+    let before = std::mem::replace(&mut model.impostors_told, now.clone());
+    for text in now.iter().filter(|text| !before.contains(text)) {
+        model.say(Who::Lab, Tone::Warn, text.clone());
+    }
+    if now.is_empty() && !before.is_empty() && !model.rule_text().unwrap_or_default().trim().is_empty() {
+        model.say(Who::Lab, Tone::Good, "only standbys of the lab count for the rule again");
+    }
+}
+
 fn is_ours(model: &Model, name: &NodeName) -> bool {
     let sample = model.node(name).and_then(|n| n.sample.as_ref());
     sample.is_some_and(|s| Some(s.system_identifier) == model.system_identifier)
@@ -269,14 +284,16 @@ fn settle_promise(model: &mut Model) {
     let changing = model.ops.values().any(|op| matches!(op.command, Some(Command::Sync(_) | Command::Set { .. })));
     let same = model.rule_seen.as_ref() == Some(&seen);
     let end = sample.wal;
-    let counts = same && is_primary && !changing && may_be_promised(model);
+    // Where it isn't known who confirms, nothing is promised.
+    let clear = model.impostors().is_empty();
+    let counts = same && is_primary && !changing && clear && may_be_promised(model);
     let promised = model.ledger.settle_promise(counts);
     if is_primary {
         let mut footing = std::mem::take(&mut model.footing);
         footing.seen(&seen, end, promised, |at| all_have(model, at));
         model.footing = footing;
     }
-    model.rule_seen = (!changing && is_primary).then_some(seen);
+    model.rule_seen = (!changing && is_primary && clear).then_some(seen);
 }
 
 /// Whether the last look found a rule in force that the writer's commits wait for. The rule is the primary's: what an old one
@@ -290,9 +307,9 @@ fn may_be_promised(model: &Model) -> bool {
 
 /// Whether every other node of the lab has flushed the primary's log up to here, by the primary's word.
 fn all_have(model: &Model, at: Lsn) -> bool {
-    let senders = model.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[][..], |s| &s.senders);
-    let has = |name: &NodeName| row_of(senders, name).is_some_and(|row| row.flush >= Some(at));
-    model.names().filter(|n| model.primary.as_ref() != Some(n)).all(has)
+    let Some(primary) = model.primary_node() else { return false };
+    let has = |n: &Node| model.feed(primary, n).row().is_some_and(|row| row.flush >= Some(at));
+    model.nodes.iter().filter(|n| n.name != primary.name).all(has)
 }
 
 fn tell_waiting(model: &mut Model) {

@@ -281,7 +281,7 @@ fn receiver(text: &str) -> Result<ReceiverRow, ControlError> {
     })
 }
 
-/// name, active, restart, `wal_status`, kept, safe, why it is lost.
+/// name, active, restart, `wal_status`, kept, safe, why it is lost, its walsender, whether it is logical.
 fn slot(text: &str) -> Result<SlotRow, ControlError> {
     let mut row = Fields::of(text)?;
     Ok(SlotRow {
@@ -292,6 +292,8 @@ fn slot(text: &str) -> Result<SlotRow, ControlError> {
         kept_bytes: row.read()?,
         safe_bytes: row.read()?,
         invalidated: row.text()?.map(|why| safe_text(&why)),
+        pid: row.read()?,
+        logical: row.text()?.as_deref() == Some("t"),
     })
 }
 
