@@ -65,6 +65,10 @@ pub fn main() -> ExitCode {
         if code == exit::NOBODY_READS {
             return code;
         }
+        if let Some(LoadError::Invalid(complaints)) = error.downcast_ref::<LoadError>() {
+            drop(files::refuse(complaints));
+            return code;
+        }
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         drop(plain::complain(&chain.join(": ")));
         code

@@ -3,7 +3,6 @@
 //! The shipped lessons are embedded in the binary; a lesson is named by its number, its file name or a path.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -16,13 +15,14 @@ pub mod draft;
 pub mod fields;
 mod file;
 mod flow;
+pub mod regular;
 mod schema;
 mod settings;
 mod steps;
 mod tree;
 mod vars;
 
-pub use complaint::Complaint;
+pub use complaint::{Complaint, Complaints, Weight};
 pub use schema::schema;
 
 /// A lesson, ready to open a lab with.
@@ -75,25 +75,31 @@ shipped![
     "34-what-a-quiet-primary-hides",
 ];
 
-/// Reads a lesson from its text; `name` is for messages and becomes the script's name. The steps are those for [`POSTGRES`].
-pub fn parse(name: &str, text: &str) -> Result<Scenario, Complaint> {
-    file::scenario(name, text, POSTGRES)
+/// Reads a lesson from its text; `name` is for messages and becomes the script's name. The steps are those for [`POSTGRES`]. The error: all
+/// that is wrong with it.
+pub fn parse(name: &str, text: &str) -> Result<Scenario, Complaints> {
+    parse_for(name, text, POSTGRES)
 }
 
-/// What is wrong with a lesson, as far as that can be told without starting anything, in the order of the file; and how many
-/// mistakes there are beyond those told. More than [`parse`] refuses: also what can't go well when it is played.
-pub fn check(name: &str, text: &str) -> (Vec<Complaint>, usize) {
-    file::check(name, text)
+fn parse_for(name: &str, text: &str, major: u32) -> Result<Scenario, Complaints> {
+    let (lesson, complaints) = file::scenario(name, text, major);
+    lesson.ok_or(complaints)
+}
+
+/// All that there is to say of a lesson without starting anything, in the order of the file. It refuses just what [`parse`]
+/// refuses; beyond that it tells what may not be meant.
+pub fn check(name: &str, text: &str) -> Complaints {
+    file::scenario(name, text, POSTGRES).1
 }
 
 /// The same for a lesson that is shipped or on disk, found as [`load`] finds it.
-pub fn check_named(name: &str) -> Result<(Vec<Complaint>, usize), LoadError> {
+pub fn check_named(name: &str) -> Result<Complaints, LoadError> {
     let (name, text) = find(name)?;
     Ok(check(&name, &text))
 }
 
 /// Reads a topology file.
-pub fn parse_topology(name: &str, text: &str) -> Result<Topology, Complaint> {
+pub fn parse_topology(name: &str, text: &str) -> Result<Topology, Complaints> {
     file::topology(name, text)
 }
 
@@ -123,7 +129,7 @@ pub enum LoadError {
     ReadOnly(String),
     /// The file says something that isn't a lesson.
     #[error(transparent)]
-    Invalid(#[from] Box<Complaint>),
+    Invalid(#[from] Complaints),
 }
 
 /// Finds a lesson by number ("8", "08"), by name ("08-sync-blocks", "sync-blocks") or by path. The steps are those for [`POSTGRES`].
@@ -134,7 +140,7 @@ pub fn load(name: &str) -> Result<Scenario, LoadError> {
 /// The same with the steps for this major version of PostgreSQL.
 pub fn load_for(name: &str, major: u32) -> Result<Scenario, LoadError> {
     let (name, text) = find(name)?;
-    Ok(file::scenario(&name, &text, major).map_err(Box::new)?)
+    Ok(parse_for(&name, &text, major)?)
 }
 
 /// The name for messages, and the text.
@@ -154,19 +160,19 @@ fn find(name: &str) -> Result<(String, String), LoadError> {
 /// Reads a topology from a path.
 pub fn load_topology(path: &Path) -> Result<Topology, LoadError> {
     let text = read(path)?;
-    Ok(parse_topology(&path.display().to_string(), &text).map_err(Box::new)?)
+    Ok(parse_topology(&path.display().to_string(), &text)?)
 }
 
 /// Files larger than this are no lessons.
 const SIZE_MAX: u64 = 1024 * 1024;
 
-/// Reads at most what a lesson may have, so that a device or a pipe without an end is refused like a file that is too large.
+/// Reads at most what a lesson may have.
 fn read(path: &Path) -> Result<String, LoadError> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    let whole = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+    let whole = regular::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
     whole.map_err(|e| LoadError::Unreadable { path: name.clone(), why: e.to_string() })?;
-    let invalid = |complaint| LoadError::Invalid(Box::new(complaint));
+    let invalid = |complaint| LoadError::Invalid(Complaint::into(complaint));
     if bytes.len() as u64 > SIZE_MAX {
         return Err(invalid(Complaint::at(&name, "", 0..0, "this is more than a lesson may have (1 MiB)")));
     }
@@ -197,7 +203,7 @@ mod tests {
             assert!(load(&name[3..]).is_ok());
         }
         assert!(load("no-such").is_err());
-        assert!(load("/dev/zero").unwrap_err().to_string().contains("more than a lesson may have"));
+        assert!(load("/dev/zero").unwrap_err().to_string().contains("a device, not a regular file"));
         let missing = load("/no/such.toml").unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.toml: No such file"), "{missing}");
         assert!(load("sync-block").unwrap_err().to_string().contains("did you mean `sync-blocks`"));

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use damage::{FULL, damaged};
-use replab::scenario::{SHIPPED, check, parse, schema};
+use replab::scenario::{Complaints, SHIPPED, check, parse, schema};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes")
@@ -29,9 +29,9 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn told(name: &str, text: &str) -> String {
-    let (mistakes, more) = check(name, text);
-    assert_eq!(more, 0, "{name}");
-    mistakes.iter().map(|m| format!("{m}\n\n")).collect()
+    let complaints = check(name, text);
+    assert_eq!(complaints.more, 0, "{name}");
+    complaints.told.iter().map(|m| format!("{m}\n\n")).collect()
 }
 
 #[test]
@@ -67,6 +67,7 @@ fn a_file_that_uses_everything_is_right() {
     let lesson = parse("full", FULL).unwrap();
     let words: Vec<&str> = lesson.script.steps.iter().map(replab::model::script::Step::word).collect();
     assert_eq!(words, ["say", "do", "wait", "expect", "expect", "ask", "sql", "sql", "pause", "do", "reveal"]);
+    assert_eq!(lesson.script.steps[7].name, "sql p:a SELECT 1", "a session that is open knows its node");
     assert_eq!(lesson.script.steps[0].hints, ["a", "b"]);
     assert_eq!(lesson.script.chapter_of(5), Some((1, "One")));
     assert_eq!(lesson.requires, Some(15));
@@ -83,7 +84,7 @@ fn damaged_files_never_make_it_fall_over() {
     let (mut good, mut bad) = (0, 0);
     for round in 0..10_000 {
         let text = damaged(&bases, &mut chance);
-        let (mistakes, _) = check("damaged", &text);
+        let mistakes = check("damaged", &text).told;
         *(if mistakes.is_empty() { &mut good } else { &mut bad }) += 1;
         for mistake in &mistakes {
             let raw = mistake.to_string().chars().any(|c| c.is_control() && c != '\n' && c != '\t');
@@ -97,23 +98,23 @@ fn damaged_files_never_make_it_fall_over() {
 #[test]
 fn large_files_are_told_in_few_words() {
     let many = format!("title = \"T\"\nsummary = \"S\"\n{}", "[[step]]\ndo = \"frezze s1\"\n".repeat(2_000));
-    let (mistakes, more) = check("many", &many);
+    let Complaints { told: mistakes, more } = check("many", &many);
     assert!(mistakes.len() <= 51 && more > 900, "{} and {more}", mistakes.len());
     let long = format!("title = \"{}", "x".repeat(1 << 20));
-    let (mistakes, _) = check("long", &long);
+    let mistakes = check("long", &long).told;
     assert_eq!(mistakes.len(), 1, "the text that doesn't end: {mistakes:?}");
     assert!(mistakes.iter().all(|m| m.to_string().len() < 2_000), "a picture of a long line is cut");
-    // What can't go well is told first here, and what is wrong keeps the file from being played all the same.
-    let doubts = "[[step]]\nrepeat = 60\ndo = \"set work_mem ${n}\"\n[[step]]\ndo = \"frezze s1\"\n";
-    let (mistakes, more) = check("doubts", &format!("title = \"T\"\nsummary = \"S\"\n{doubts}"));
-    assert_eq!((mistakes.len(), more), (50, 11));
+    // What is doubtful fills the room here, and what is wrong keeps the file from being played all the same.
+    let doubts = "[[step]]\nrepeat = 60\ndo = \"set wal_compression word${n}\"\n[[step]]\ndo = \"frezze s1\"\n";
+    let complaints = check("doubts", &format!("title = \"T\"\nsummary = \"S\"\n{doubts}"));
+    assert_eq!((complaints.told.len(), complaints.more), (50, 11));
     let refused = parse("doubts", &format!("title = \"T\"\nsummary = \"S\"\n{doubts}")).unwrap_err();
-    assert!(refused.message.contains("did you mean `freeze`"), "{refused}");
+    assert!(refused.to_string().contains("did you mean `freeze`"), "{refused}");
     let few = doubts.replace("frezze", "freeze");
     let lesson = parse("few", &format!("title = \"T\"\nsummary = \"S\"\n{few}")).unwrap();
     assert_eq!(lesson.script.steps.len(), 61, "doubts drop no step");
     let repeated = "title = \"T\"\nsummary = \"S\"\n[[step]]\nrepeat = 1000\nsay = \"a\"\n[[step]]\nsay = \"b\"\n";
-    let (mistakes, _) = check("repeated", repeated);
+    let mistakes = check("repeated", repeated).told;
     assert!(mistakes.len() == 1 && mistakes[0].message.contains("at most 1000 steps"), "{mistakes:?}");
 }
 

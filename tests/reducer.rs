@@ -1438,7 +1438,7 @@ fn one_step(step: &str, results: &[Result<Happened, String>]) -> bool {
 fn what_is_to_be_refused_must_be_and_what_may_fail_may() {
     let (well, badly) = (Ok(Happened::Plain), Err("the node burns".to_owned()));
     for (step, results, wanted) in [
-        ("do = \"thaw s1\"", vec![], false),
+        ("do = \"fence p\"", vec![], false),
         ("do = \"thaw s1\"\nrefused = \"not frozen\"", vec![], true),
         ("do = \"thaw s1\"\nrefused = \"on holiday\"", vec![], false),
         ("do = \"kill s1\"\nrefused = \"down already\"", vec![well.clone()], false),

@@ -4,42 +4,43 @@ use color_eyre::eyre::Result;
 
 use super::plain::{complain, print};
 use crate::cli::{Common, exit};
-use crate::scenario::{self, LoadError};
+use crate::scenario::{self, Complaints, LoadError, Weight};
 
-/// `check`: every mistake of every file, on standard error; a line for each file that has none.
+/// `check`: all that there is to say of every file, on standard error; a line for each file that has no mistake.
 pub fn check(common: &Common, files: &[String]) -> Result<u8> {
     let mut code = exit::OK;
     let mut rows = Vec::new();
     for file in files {
-        let (mistakes, more) = match scenario::check_named(file) {
+        let complaints = match scenario::check_named(file) {
             Ok(found) => found,
             // What is no text at all has a place too.
-            Err(LoadError::Invalid(mistake)) => (vec![*mistake], 0),
+            Err(LoadError::Invalid(complaints)) => complaints,
             Err(why) => {
                 code = code.max(exit::USAGE);
                 if common.json {
-                    rows.push(
-                        serde_json::json!({"file": file, "line": null, "column": null, "message": why.to_string()}),
-                    );
+                    rows.push(serde_json::json!({
+                        "file": file, "line": null, "column": null, "severity": "error", "message": why.to_string(),
+                    }));
                 }
                 complain(&why.to_string())?;
                 continue;
             }
         };
-        if !mistakes.is_empty() {
+        if complaints.refuse() {
             code = exit::SCENARIO;
         }
-        for mistake in &mistakes {
+        for told in &complaints.told {
             if common.json {
                 rows.push(serde_json::json!({
-                    "file": mistake.file, "line": mistake.line, "column": mistake.column, "message": mistake.message,
+                    "file": told.file, "line": told.line, "column": told.column, "severity": told.weight.word(),
+                    "message": told.message,
                 }));
-            } else {
-                complain(&format!("{mistake}\n"))?;
+            } else if told.weight == Weight::Mistake || !common.quiet {
+                complain(&format!("{told}\n"))?;
             }
         }
         if !common.json {
-            verdict(common, file, mistakes.len() + more, more)?;
+            verdict(common, file, &complaints)?;
         }
     }
     if common.json {
@@ -48,14 +49,22 @@ pub fn check(common: &Common, files: &[String]) -> Result<u8> {
     Ok(code)
 }
 
-fn verdict(common: &Common, file: &str, count: usize, untold: usize) -> Result<()> {
+/// A file that is not played: the same words as `check` has for it.
+pub fn refuse(complaints: &Complaints) -> std::io::Result<()> {
+    for told in &complaints.told {
+        complain(&format!("{told}\n"))?;
+    }
+    let file = complaints.told.first().map_or("", |told| &told.file);
+    complain(&format!("{file}: {}", complaints.count().unwrap_or_default()))
+}
+
+fn verdict(common: &Common, file: &str, complaints: &Complaints) -> Result<()> {
     let file = crate::model::safe_text(file);
-    match count {
-        0 if common.quiet => {}
-        0 => print(&format!("{file}: no mistakes\n"))?,
-        1 => complain(&format!("{file}: 1 mistake"))?,
-        n if untold > 0 => complain(&format!("{file}: {n} mistakes, {untold} of them not told"))?,
-        n => complain(&format!("{file}: {n} mistakes"))?,
+    match complaints.count() {
+        Some(count) if complaints.refuse() => complain(&format!("{file}: {count}"))?,
+        _ if common.quiet => {}
+        Some(count) => print(&format!("{file}: no mistakes, {count}\n"))?,
+        None => print(&format!("{file}: no mistakes\n"))?,
     }
     Ok(())
 }

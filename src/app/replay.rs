@@ -1,7 +1,7 @@
 //! A recording shown again: on the screen, or as the plain lines that were printed when it happened. Needs no engine and no
 //! PostgreSQL.
 
-use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use color_eyre::eyre::{Result, WrapErr, eyre};
@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::recording::shipped::{self, SHIPPED};
 use crate::recording::{Player, Reel};
 use crate::report::Report;
+use crate::scenario::regular;
 use crate::ui::start::Opens;
 
 /// Why there is nothing to show. The exit code is that of a wrong argument.
@@ -96,7 +97,8 @@ fn from_file(path: &Path, named: bool) -> Result<Shown> {
     let unreadable = |error: std::io::Error| {
         NoRecording(format!("can't read {name}: {error}; shipped with replab are recordings of {known}"))
     };
-    let film = fs::read(path).map_err(unreadable)?;
+    let mut film = Vec::new();
+    regular::open(path).and_then(|mut file| file.read_to_end(&mut film)).map_err(unreadable)?;
     open(&name, named.then(|| path.to_owned()), film)
 }
 

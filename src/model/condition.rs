@@ -108,7 +108,15 @@ impl Condition {
         }
     }
 
-    /// What makes no sense in it, though it can be read.
+    /// The word that its quantity must be, where it is one.
+    pub fn is(&self) -> Option<&str> {
+        match (&self.value, self.cmp) {
+            (Value::Text(word), Cmp::Eq) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// Why it can never hold, or never fail, though it can be read.
     pub fn doubt(&self) -> Option<String> {
         let quantity = QUANTITIES.iter().find(|q| q.name == self.quantity)?;
         let name = quantity.name;

@@ -51,13 +51,13 @@ impl Draft {
         self.written(&[]).0
     }
 
-    /// The text with what `check` complains of left out (a comment says why), and what that was. The error: what can't be left out.
+    /// The text with what `check` refuses left out (a comment says why), and what that was. The error: what can't be left out.
     pub fn checked(&self) -> Result<(String, Vec<String>), String> {
         let mut out: Vec<(usize, String)> = Vec::new();
         loop {
             let (text, lines) = self.written(&out);
-            let (mistakes, _) = super::check("export", &text);
-            let Some(mistake) = mistakes.first() else {
+            let complaints = super::check("export", &text).told;
+            let Some(mistake) = complaints.iter().find(|c| c.weight == super::Weight::Mistake) else {
                 out.sort();
                 let told = out.iter().map(|(n, why)| format!("{}: {why}", in_words(&self.entries[*n])));
                 return Ok((text, told.collect()));
@@ -180,7 +180,7 @@ mod tests {
         let draft =
             draft(&["set work_mem '8MB'", "thaw s1", "freeze s1", "thaw s1", "set archive_command 'x'", "verify"]);
         let (text, out) = draft.checked().unwrap();
-        assert_eq!(super::super::check("export", &text), (Vec::new(), 0), "{text}");
+        assert_eq!(super::super::check("export", &text), super::super::Complaints::default(), "{text}");
         assert!(
             out.len() == 2 && out[0].starts_with("thaw s1: ") && out[1].starts_with("set archive_command"),
             "{out:?}"

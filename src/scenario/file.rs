@@ -8,45 +8,32 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields;
 use super::settings::{self, When};
-use super::tree::{self, Mistake, Reader, Text};
-use super::{Complaint, Scenario, flow, steps};
+use super::tree::{self, Reader, Text};
+use super::{Complaints, Scenario, flow, steps, vars as names};
+use crate::model::NodeName;
 use crate::model::command::Rate;
 use crate::model::msg::{NodePlan, Topology, WriterPlan};
 use crate::model::script::Script;
-use crate::model::{NodeName, POSTGRES};
 
 /// Nodes that a lab may begin with: a primary and sixteen standbys.
 const NODES_MAX: usize = 17;
 /// Variables that a lesson may have.
 const VARS_MAX: usize = 100;
 
-/// A lesson from its text, for playing on this major version of PostgreSQL: the first mistake that keeps it from being played, else
-/// the lesson.
-pub fn scenario(name: &str, text: &str, major: u32) -> Result<Scenario, Complaint> {
-    let Read { lesson, mistakes, .. } = read(name, text, major);
-    match (mistakes.into_iter().find(|m| m.grave), lesson) {
-        (None, Some(lesson)) => Ok(lesson),
-        (Some(mistake), _) => Err(mistake.complaint),
-        (None, None) => Err(Complaint::at(name, text, 0..0, "this is no lesson")),
+/// A lesson from its text with the steps for this major version of PostgreSQL, and all that there is to say of it: where its steps go by the
+/// version, those of every version are looked at. A file with a mistake is no lesson.
+pub fn scenario(name: &str, text: &str, major: u32) -> (Option<Scenario>, Complaints) {
+    let (lesson, turns, mut complaints) = read(name, text, major);
+    let others = turns.first().map(|first| first - 1).into_iter().chain(turns.iter().copied());
+    for other in others {
+        let (_, _, of_other) = read(name, text, other);
+        complaints.add(of_other);
     }
-}
-
-/// Everything that is wrong with a lesson, as far as that can be told without starting anything; and how many more there are. Where
-/// its steps go by the version of PostgreSQL, those of every version are looked at.
-pub fn check(name: &str, text: &str) -> (Vec<Complaint>, usize) {
-    let Read { turns, mistakes, more, .. } = read(name, text, POSTGRES);
-    let mut told: Vec<Complaint> = mistakes.into_iter().map(|m| m.complaint).collect();
-    for major in turns.first().map(|first| first - 1).into_iter().chain(turns.iter().copied()) {
-        let mistakes = read(name, text, major).mistakes;
-        let new: Vec<_> = mistakes.into_iter().map(|m| m.complaint).filter(|c| !told.contains(c)).collect();
-        told.extend(new);
-    }
-    told.sort_by_key(|c| (c.line, c.column));
-    (told, more)
+    (lesson.filter(|_| !complaints.refuse()), complaints)
 }
 
 /// A topology from its text.
-pub fn topology(name: &str, text: &str) -> Result<Topology, Complaint> {
+pub fn topology(name: &str, text: &str) -> Result<Topology, Complaints> {
     let mut reader = Reader::new(name, text);
     let topology = reader.tree().map(|table| {
         reader.shaped(&table, &fields::TOPOLOGY, &(0..0));
@@ -56,31 +43,18 @@ pub fn topology(name: &str, text: &str) -> Result<Topology, Complaint> {
         }
         Topology { nodes, settings: settings(&mut reader, &table) }
     });
-    let mistake = reader.into_mistakes().0.into_iter().find(|m| m.grave);
-    match (mistake, topology) {
-        (None, Some(topology)) => Ok(topology),
-        (Some(mistake), _) => Err(mistake.complaint),
-        (None, None) => Err(Complaint::at(name, text, 0..0, "this is no topology")),
-    }
+    let complaints = reader.into_complaints();
+    topology.filter(|_| !complaints.refuse()).ok_or(complaints)
 }
 
-/// What reading a file gives.
-struct Read {
-    lesson: Option<Scenario>,
-    turns: BTreeSet<u32>,
-    mistakes: Vec<Mistake>,
-    /// So many more.
-    more: usize,
-}
-
-fn read(name: &str, text: &str, major: u32) -> Read {
+/// The lesson, the versions with which its steps change, and what there is to say of it.
+fn read(name: &str, text: &str, major: u32) -> (Option<Scenario>, BTreeSet<u32>, Complaints) {
     let mut reader = Reader::new(name, text);
     let table = reader.tree();
     let turns = table.as_ref().map(|table| steps::turns(&mut reader, table)).unwrap_or_default();
     let lesson = table.and_then(|table| lesson(&mut reader, name, &table, major));
     let lesson = lesson.map(|lesson| Scenario { turns: turns.clone(), ..lesson });
-    let (mistakes, more) = reader.into_mistakes();
-    Read { lesson, turns, mistakes, more }
+    (lesson, turns, reader.into_complaints())
 }
 
 fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>, major: u32) -> Option<Scenario> {
@@ -91,11 +65,12 @@ fn lesson(reader: &mut Reader<'_>, name: &str, table: &DeTable<'_>, major: u32) 
     let vars = vars(reader, table);
     let mut read = steps::read(reader, table, &vars, major);
     flow::check(reader, &topology, &mut read);
+    let steps = table.get("step").and_then(|v| v.get_ref().as_array());
+    if steps.is_none_or(|steps| steps.is_empty()) && !reader.is_hopeless() {
+        reader.wrong(0..0, "a lesson without a [[step]] shows nothing");
+    }
     if reader.is_hopeless() {
         return None;
-    }
-    if read.is_empty() {
-        reader.doubtful(0..0, "a lesson without a [[step]] shows nothing");
     }
     let [title, summary, level] =
         ["title", "summary", "level"].map(|f| reader.text(table, f).map_or(String::new(), |t| t.text));
@@ -123,6 +98,10 @@ fn vars(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, String
         reader.wrong(place, format!("a lesson has at most {VARS_MAX} variables"));
         return BTreeMap::new();
     }
+    for value in vars.values().filter(|value| value.get_ref().as_str().is_some_and(names::is_nested)) {
+        let place = reader.inside(&value.span());
+        reader.wrong(place, names::NESTED);
+    }
     tree::scalars(vars)
 }
 
@@ -137,9 +116,9 @@ fn settings(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeMap<String, St
             Err(why) => reader.wrong(key.span(), why),
             Ok(()) => {
                 let value_text = tree::scalar(value.get_ref()).unwrap_or_default();
-                if let Some(why) = settings::amiss(key.get_ref(), &value_text, When::Start) {
+                if let Some(amiss) = settings::amiss(key.get_ref(), &value_text, When::Start) {
                     let place = reader.inside(&value.span());
-                    reader.doubtful(place, why);
+                    reader.note(place, amiss.why, amiss.weight);
                 }
             }
         }

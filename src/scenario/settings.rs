@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use super::complaint::Weight;
 use super::fields::KEPT_FROM_LESSONS;
 use crate::model::command::nearest;
 
@@ -75,9 +76,30 @@ pub fn known(name: &str) -> Result<(), String> {
     })
 }
 
-/// What is amiss with a value, as far as one can tell without a server. Servers accept words that they don't list, so an unlisted one
-/// is only doubtful.
-pub fn amiss(name: &str, value: &str, when: When) -> Option<String> {
+/// What is amiss with a value, and how much that matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amiss {
+    /// What it is.
+    pub why: String,
+    /// Servers accept words that they don't list: an unlisted one is only doubtful.
+    pub weight: Weight,
+}
+
+/// What is amiss with a value, as far as one can tell without a server.
+pub fn amiss(name: &str, value: &str, when: When) -> Option<Amiss> {
+    let why = refused(name, value, when).map(|why| Amiss { why, weight: Weight::Mistake });
+    why.or_else(|| unlisted(name, value).map(|why| Amiss { why, weight: Weight::Doubt }))
+}
+
+fn unlisted(name: &str, value: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let setting = SETTINGS.get(name.as_str()).filter(|setting| setting.kind == "enum")?;
+    let known = is_bool(value) || setting.words.split(',').any(|word| word.eq_ignore_ascii_case(value));
+    let short: String = value.chars().take(30).collect();
+    (!known).then(|| format!("`{name}` is one of {}, not `{short}`", setting.words.replace(',', ", ")))
+}
+
+fn refused(name: &str, value: &str, when: When) -> Option<String> {
     let name = name.to_ascii_lowercase();
     let setting = SETTINGS.get(name.as_str())?;
     match (setting.change, when) {
@@ -92,9 +114,6 @@ pub fn amiss(name: &str, value: &str, when: When) -> Option<String> {
     let short: String = value.chars().take(30).collect();
     match setting.kind {
         "bool" if !is_bool(value) => Some(format!("`{name}` is on or off, not `{short}`")),
-        "enum" if !is_bool(value) && !setting.words.split(',').any(|word| word.eq_ignore_ascii_case(value)) => {
-            Some(format!("`{name}` is one of {}, not `{short}`", setting.words.replace(',', ", ")))
-        }
         "integer" | "real" => setting.number(&name, value.trim(), &short),
         _ => None,
     }
@@ -196,7 +215,7 @@ mod tests {
             ("cpu_tuple_cost", "1e-2", None),
             ("seq_page_cost", "fast", Some("a plain number")),
         ] {
-            let said = amiss(name, value, When::Reload);
+            let said = amiss(name, value, When::Reload).map(|amiss| amiss.why);
             match part {
                 None => assert_eq!(said, None, "{name} = {value}"),
                 Some(part) => assert!(said.as_ref().is_some_and(|s| s.contains(part)), "{name} = {value}: {said:?}"),

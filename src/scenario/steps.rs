@@ -32,6 +32,8 @@ pub struct Placed {
     pub span: Range<usize>,
     /// Of `do`: the letters of each command. Of `sql`: those of the node and of the session.
     pub spans: Vec<Range<usize>>,
+    /// Whether its name is the author's.
+    pub named: bool,
     /// Whether it says how long it may take.
     pub timed: bool,
     /// Of `sql`: whether it names its node.
@@ -155,7 +157,7 @@ pub fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, vars: &Vars, major: u3
 fn reveal(asked: usize, steps: &[Placed], span: &Range<usize>) -> Placed {
     let name = format!("answer to: {}", steps[asked].step.name);
     let step = Step::new(name, StepKind::Reveal(asked));
-    Placed { step, span: span.clone(), spans: Vec::new(), timed: true, names_node: false }
+    Placed { step, span: span.clone(), spans: Vec::new(), named: true, timed: true, names_node: false }
 }
 
 /// What names one more thing each time that a step comes: nothing, `n` or `it`.
@@ -170,6 +172,9 @@ fn rounds(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Option<(&'static 
         (Some(n), None) => (1..=n.min(STEPS_MAX as u32 + 1)).map(|n| named("n", n.to_string())).collect(),
         (None, Some(_)) => {
             let texts = reader.texts(table, "each");
+            for text in texts.iter().filter(|text| vars::is_nested(&text.text)) {
+                reader.wrong(text.span.clone(), vars::NESTED);
+            }
             texts.into_iter().take(STEPS_MAX + 1).map(|t| named("it", t.text)).collect()
         }
         (None, None) => vec![None],
@@ -278,8 +283,8 @@ impl Place<'_, '_> {
         let name = self.text(reader, "name").map_or_else(|| name_of_kind(&kind), |t| t.text);
         let refused = self.text(reader, "refused").map(|t| t.text);
         let step = Step { refused, may_fail: tree::flag(self.table, "may_fail"), ..Step::new(name, kind) };
-        let [timed, names_node] = ["within", "on"].map(|f| self.table.contains_key(f));
-        Some(Placed { step, span, spans, timed, names_node })
+        let [named, timed, names_node] = ["name", "within", "on"].map(|f| self.table.contains_key(f));
+        Some(Placed { step, span, spans, named, timed, names_node })
     }
 
     /// Fields that belong to another kind of step.
@@ -323,9 +328,9 @@ impl Place<'_, '_> {
         if let Err(why) = settings::known(name) {
             let place = reader.part(&text.span, name);
             reader.wrong(place, why);
-        } else if let Some(why) = settings::amiss(name, value, When::Reload).filter(|_| !may_be_wrong) {
+        } else if let Some(amiss) = settings::amiss(name, value, When::Reload).filter(|_| !may_be_wrong) {
             let place = reader.part(&text.span, value);
-            reader.doubtful(place, why);
+            reader.note(place, amiss.why, amiss.weight);
         }
     }
 
@@ -448,7 +453,8 @@ fn is_sqlstate(text: &str) -> bool {
     text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
 }
 
-fn name_of_kind(kind: &StepKind) -> String {
+/// What a step is called that has no name of its own.
+pub fn name_of_kind(kind: &StepKind) -> String {
     let heading = |text: &str| -> String {
         let line = text.lines().next().unwrap_or_default().trim_start_matches(['#', ' ']);
         line.chars().take(60).collect()

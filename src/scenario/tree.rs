@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::Complaint;
+use super::complaint::{Complaint, Complaints, Weight};
 use super::fields::{Field, Kind, Shape};
 use crate::model::command::nearest;
 use crate::model::text::is_risky;
@@ -16,15 +16,6 @@ const MISTAKES_MAX: usize = 50;
 
 /// Text that a lesson may have in all, each repetition of a step counted: four times what a file may have.
 pub const TEXT_MAX: usize = 4 << 20;
-
-/// One mistake.
-#[derive(Debug)]
-pub struct Mistake {
-    /// What and where.
-    pub complaint: Complaint,
-    /// The file can't be played with it; otherwise it is only told by `check`.
-    pub grave: bool,
-}
 
 /// A text and where it is.
 #[derive(Clone, Debug)]
@@ -40,7 +31,7 @@ pub struct Text {
 pub struct Reader<'a> {
     name: &'a str,
     text: &'a str,
-    mistakes: Vec<Mistake>,
+    told: Vec<Complaint>,
     seen: Vec<(usize, String)>,
     /// Mistakes beyond those kept.
     more: usize,
@@ -53,7 +44,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Nothing is wrong yet.
     pub fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, mistakes: Vec::new(), seen: Vec::new(), more: 0, hopeless: false, grown: 0 }
+        Self { name, text, told: Vec::new(), seen: Vec::new(), more: 0, hopeless: false, grown: 0 }
     }
 
     /// The file's tree; what isn't TOML is a mistake each.
@@ -98,12 +89,12 @@ impl<'a> Reader<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.mistakes.len() >= MISTAKES_MAX
+        self.told.len() >= MISTAKES_MAX
     }
 
     /// Whether so much is wrong that what comes is only counted: looking for a suggestion takes time.
     pub fn skips(&self) -> bool {
-        self.is_full() && self.mistakes.iter().any(|m| m.grave)
+        self.is_full() && self.told.iter().any(|c| c.weight == Weight::Mistake)
     }
 
     /// One more that is wrong, and not told.
@@ -116,17 +107,19 @@ impl<'a> Reader<'a> {
         self.grown > TEXT_MAX
     }
 
-    /// Something is wrong there, so that the file can't be played.
+    /// Something there can't be right: the file is not played.
     pub fn wrong(&mut self, span: Range<usize>, message: impl Into<String>) {
-        self.note(span, message.into(), true);
+        self.note(span, message.into(), Weight::Mistake);
     }
 
-    /// Something there can't go well, as far as one can tell.
+    /// Something there may not be what was meant; the file can be played all the same.
     pub fn doubtful(&mut self, span: Range<usize>, message: impl Into<String>) {
-        self.note(span, message.into(), false);
+        self.note(span, message.into(), Weight::Doubt);
     }
 
-    fn note(&mut self, span: Range<usize>, message: String, grave: bool) {
+    /// The same, as much as it matters.
+    pub fn note(&mut self, span: Range<usize>, message: String, weight: Weight) {
+        let grave = weight == Weight::Mistake;
         self.hopeless |= grave;
         let key = (span.start, message);
         if self.seen.contains(&key) {
@@ -135,13 +128,12 @@ impl<'a> Reader<'a> {
         if self.is_full() {
             self.more += 1;
             // The first thing that keeps it from being played is told in any case.
-            if !grave || self.mistakes.iter().any(|m| m.grave) {
+            if !grave || self.told.iter().any(|c| c.weight == Weight::Mistake) {
                 return;
             }
-            self.mistakes.pop();
+            self.told.pop();
         }
-        let complaint = Complaint::at(self.name, self.text, span, key.1.as_str());
-        self.mistakes.push(Mistake { complaint, grave });
+        self.told.push(Complaint::new(weight, (self.name, self.text), span, key.1.as_str()));
         self.seen.push(key);
     }
 
@@ -150,11 +142,11 @@ impl<'a> Reader<'a> {
         self.hopeless
     }
 
-    /// The mistakes in the order of the file, and how many more there are.
-    pub fn into_mistakes(self) -> (Vec<Mistake>, usize) {
-        let mut mistakes = self.mistakes;
-        mistakes.sort_by_key(|m| (m.complaint.line, m.complaint.column));
-        (mistakes, self.more)
+    /// All of them, in the order of the file.
+    pub fn into_complaints(self) -> Complaints {
+        let mut told = self.told;
+        told.sort_by_key(|c| (c.line, c.column));
+        Complaints { told, more: self.more }
     }
 
     /// A table held against its shape: fields that are none, values of another kind, fields that lack. `place` is where the

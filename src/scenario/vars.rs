@@ -10,6 +10,14 @@ pub type Vars = BTreeMap<String, String>;
 /// A text grown by variables may not be longer than this.
 const LONGEST: usize = 64 * 1024;
 
+/// What is said of a value that names another.
+pub const NESTED: &str = "a variable is not expanded inside another one: write its value out";
+
+/// Whether a value names another variable.
+pub fn is_nested(value: &str) -> bool {
+    value.match_indices("${").any(|(at, _)| !value[..at].ends_with('$'))
+}
+
 /// The text with every `${name}` replaced; `$${` stays as `${`. The error is the name that stands for nothing, and what is to
 /// be said of it.
 pub fn expand(text: &str, vars: &Vars) -> Result<String, (String, String)> {
