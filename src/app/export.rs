@@ -158,7 +158,7 @@ impl Cast {
 fn scenario(shown: &Shown) -> Result<String> {
     let refused = |why: String| NoRecording(format!("{}: {why}", shown.name));
     let header = &shown.reel.header;
-    let found = by_hand::scenario(header, recording::messages(&shown.film)).map_err(refused)?;
+    let found = by_hand::scenario(header, recording::messages(&shown.film[..shown.reel.whole])).map_err(refused)?;
     let pauses = found.draft.entries.iter().map(|entry| if let Entry::Pause(ms) = entry { *ms } else { 0 });
     let rest = pauses.sum::<u64>() / 1_000;
     let (text, left_out) = found.draft.checked().map_err(refused)?;

@@ -5,7 +5,7 @@ use flate2::Compression;
 
 use crate::model::journal::Who;
 use crate::model::msg::Msg;
-use crate::model::{Model, Stamp, update};
+use crate::model::{Model, Stage, Stamp, update};
 
 use super::{Header, NotReadable, Place, pack, read_head, read_part, unpack};
 
@@ -56,6 +56,8 @@ pub struct Reel {
     pub header: Header,
     /// Where it is damaged, and how, if it is: what comes after that can't be seen.
     pub damage: Option<String>,
+    /// So many bytes of it are whole.
+    pub whole: usize,
     /// Moments worth going to, oldest first.
     pub marks: Vec<Mark>,
     pub(super) places: Vec<Place>,
@@ -72,6 +74,7 @@ impl Reel {
         Self {
             header,
             damage: None,
+            whole: 0,
             marks: Vec::new(),
             places: Vec::new(),
             keyframes: Vec::new(),
@@ -87,25 +90,27 @@ impl Reel {
         let (mut reel, mut model) = (Self::new(header), Model::default());
         let mut ended = false;
         while offset < bytes.len() {
-            let (messages, len) = match read_part(&bytes[offset..]) {
+            let part = read_part(&bytes[offset..]).and_then(|(messages, len)| {
+                let span = messages.first().zip(messages.last()).map(|((from, _), (to, _))| (*from, *to));
+                Ok((span, follow_on(&model, messages)?, len))
+            });
+            let (span, after, len) = match part {
                 Ok(part) => part,
                 Err(why) => {
                     reel.damage = Some(format!("damaged at byte {offset} of {}: {why}", bytes.len()));
                     break;
                 }
             };
-            ended = messages.is_empty();
-            if let (Some((from, _)), Some((to, _))) = (messages.first(), messages.last()) {
-                let place = Place { from: *from, to: *to, offset: offset as u64, len };
+            ended = span.is_none();
+            if let Some((from, to)) = span {
                 reel.begin(&model);
-                reel.push(place);
+                reel.push(Place { from, to, offset: offset as u64, len });
             }
-            for (at, msg) in messages {
-                update(&mut model, at, msg);
-            }
+            model = after;
             reel.note(&model);
             offset += len;
         }
+        reel.whole = offset;
         if !ended && reel.header.end_marked {
             reel.damage.get_or_insert_with(|| NO_END.to_owned());
         }
@@ -182,6 +187,28 @@ impl Reel {
         };
         frames.map(read).find_map(|found| found).unwrap_or_default()
     }
+}
+
+/// The model after the messages of one part. The error: why they can't come next. No clock goes backward, and no sum of the books goes
+/// down but where a lab is brought up or reset.
+fn follow_on(before: &Model, messages: Vec<(Stamp, Msg)>) -> Result<Model, String> {
+    let mut model = before.clone();
+    for (at, msg) in messages {
+        if at < model.now {
+            return Err(format!("its time goes backward, from {} to {} ms", model.now.0 / 1_000, at.0 / 1_000));
+        }
+        let (told, anew) = (sums(&model), model.stage == Stage::Starting || model.is_resetting());
+        update(&mut model, at, msg);
+        if !anew && told.iter().zip(sums(&model)).any(|(before, now)| now < *before) {
+            return Err("a sum of its books goes down, and no reset is under way".to_owned());
+        }
+    }
+    Ok(model)
+}
+
+fn sums(model: &Model) -> [u64; 5] {
+    let c = model.ledger.counts();
+    [c.tried, c.acked, c.acked_with_warning, c.failed, c.unknown]
 }
 
 /// Where one is in a recording: the model at a moment.

@@ -199,6 +199,69 @@ fn an_older_one_has_no_mark_and_needs_none() {
     assert_eq!(Reel::load(&bytes).unwrap().0.damage, None);
 }
 
+/// The bytes of each part, the head's before and the end's after them.
+fn parts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let (reel, _) = Reel::load(bytes).unwrap();
+    let mut cuts: Vec<usize> = reel.places.iter().map(|place| place.offset as usize).collect();
+    cuts.push(bytes.len() - tail().len());
+    let all: Vec<usize> = std::iter::once(0).chain(cuts).chain([bytes.len()]).collect();
+    all.windows(2).map(|ends| bytes[ends[0]..ends[1]].to_vec()).collect()
+}
+
+/// Parts that come twice or in another order are no history: the first that goes back in time is refused, and all after it.
+#[test]
+fn a_recording_whose_time_goes_backward_is_damaged() {
+    let messages = messages(30);
+    let whole = parts(&file(&messages));
+    assert!(whole.len() > 10, "{} parts", whole.len());
+    for at in 1..whole.len() - 1 {
+        let (mut doubled, mut swapped) = (whole.clone(), whole.clone());
+        doubled.insert(at + 1, whole[at].clone());
+        swapped.swap(at, at + 1);
+        for (what, parts) in [("doubled", doubled), ("swapped", swapped)] {
+            // The last one in the place of the end has nothing after it that could be earlier.
+            if what == "swapped" && at == whole.len() - 2 {
+                continue;
+            }
+            let (reel, model) = Reel::load(&parts.concat()).unwrap();
+            let damage = reel.damage.unwrap_or_default();
+            assert!(damage.contains("its time goes backward"), "{what} at {at}: {damage}");
+            assert!(reel.whole < parts.concat().len());
+            assert!(
+                is_of_a_prefix(&model, &messages) || what == "swapped",
+                "{what} at {at}: what comes before is shown"
+            );
+        }
+    }
+    let mut back = messages;
+    back[100].0 = Stamp(1);
+    assert!(Reel::load(&file(&back)).unwrap().0.damage.unwrap().contains("its time goes backward"));
+}
+
+/// Books begin anew when a lab is brought up or reset, and never else.
+#[test]
+fn a_recording_whose_books_shrink_is_damaged() {
+    let up = |id| {
+        let up = Happened::BroughtUp {
+            ms: 500,
+            postgres: "18.6".into(),
+            system_identifier: 7,
+            direct_links: None,
+            no_freezer: None,
+        };
+        Msg::Done(OpId(id), Outcome { result: Ok(up), steps: Vec::new() })
+    };
+    let (reset, end) = (Msg::Command(Command::Reset, Origin::You), Stamp(30_000_000));
+    let mut honest = messages(30);
+    honest.extend([(end, reset), (end, up(1))]);
+    let (reel, model) = Reel::load(&file(&honest)).unwrap();
+    assert_eq!((reel.damage, model.ledger.counts().tried), (None, 0), "a reset empties the books");
+    let mut false_start = messages(30);
+    false_start.extend([(end, Msg::Open(Box::new(opening()))), (end, up(1))]);
+    let damage = Reel::load(&file(&false_start)).unwrap().0.damage.unwrap();
+    assert!(damage.contains("a sum of its books goes down"), "{damage}");
+}
+
 #[test]
 fn one_cut_off_between_two_parts_has_no_end() {
     let whole = file(&messages(12));
