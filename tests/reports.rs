@@ -12,7 +12,7 @@ use replab::model::cluster::LogLine;
 use replab::model::fault_log::FaultSpan;
 use replab::model::history::Point;
 use replab::model::journal::{Tone, Who};
-use replab::model::script::{Script, Step, StepKind, StepResult};
+use replab::model::script::{Question, Script, Step, StepKind, StepResult};
 use replab::model::verdict::{Verdict, Verification};
 use replab::model::{Logged, Model, Stamp};
 use replab::report::chaos::{ActReport, ChaosReport, RoundReport};
@@ -300,6 +300,23 @@ proptest! {
         prop_assert!(!page.contains('<') && !page.contains('>'));
         prop_assert_eq!(page.lines().count(), text(Form::Markdown, &plain).lines().count());
     }
+}
+
+/// A lesson writes markdown: its emphasis and code are shown as such, in its own texts and nowhere else.
+#[test]
+fn a_lessons_own_prose_is_rendered() {
+    let mut model = model("**no** `emphasis` here");
+    let question = Question { text: "Q".into(), choices: vec!["a".into(), "b".into()], answer: 0, why: "W".into() };
+    if let Some(script) = &mut model.script {
+        script.summary = "What *one* sees".into();
+        script.steps[0] = step("**s1** will be `killed` & <b>gone</b>", StepKind::Ask(question));
+    }
+    let page = text(Form::Html, &model);
+    assert!(page.contains("<strong>s1</strong> will be <code>killed</code> &amp; &lt;b&gt;gone&lt;/b&gt;"), "{page}");
+    assert!(page.contains("What <em>one</em> sees") && page.contains(">**no** `emphasis` here<"), "{page}");
+    let markdown = text(Form::Markdown, &model);
+    assert!(markdown.contains("| **s1** will be `killed` &amp; &lt;b&gt;gone&lt;/b&gt; |"), "{markdown}");
+    assert!(markdown.contains("| \\*\\*no\\*\\* \\`emphasis\\` here |"), "{markdown}");
 }
 
 /// What a browser would load from elsewhere, or run.

@@ -15,12 +15,13 @@ const STYLE: &str = "
   --bad: #b82a16; --c0: #0b5cad; --c1: #b85c00; --c2: #00755a; --c3: #8a3fb0; --c4: #66707d; --c5: #a3003f; --fault: #b82a1622 }
 @media (prefers-color-scheme: dark) { :root { --ground: #0f141b; --text: #d7dee8; --dim: #8f9cad; --line: #2b3644; --good: #52d1ac;
   --warn: #ffbf5f; --bad: #ff7866; --c0: #6cb6ff; --c1: #ffbf5f; --c2: #52d1ac; --c3: #c79bf2; --c4: #9aa7b6; --c5: #ff8fab; --fault: #ff786633 } }
-body { font: 15px/1.5 system-ui, sans-serif; background: var(--ground); color: var(--text); max-width: 1000px; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; background: var(--ground); color: var(--text); max-width: 1100px; margin: 2em auto; padding: 0 1em }
 h2 { font-size: 1.15em; margin: 2em 0 .5em } .verdict { font-weight: bold; font-size: 1.2em }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .2em .6em .2em 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
+th, td { text-align: left; vertical-align: top; padding: .2em .6em .2em 0; border-bottom: 1px solid var(--line); overflow-wrap: break-word }
 th { color: var(--dim); font-weight: normal } .good { color: var(--good) } .warn { color: var(--warn) } .bad { color: var(--bad) }
-pre, .log td { font: 13px/1.4 ui-monospace, monospace } pre { white-space: pre-wrap; margin: .2em 0 } summary { color: var(--dim); cursor: pointer }
+pre, .log td { font: 13px/1.4 ui-monospace, monospace } pre, .log td:last-child { overflow-wrap: anywhere }
+pre { white-space: pre-wrap; margin: .2em 0 } summary { color: var(--dim); cursor: pointer }
 figure { margin: 1em 0 } figcaption { color: var(--dim); text-align: center } svg { width: 100%; height: auto } svg text { font-size: 12px; fill: var(--dim) }
 .grid { stroke: var(--line) } .fault { fill: var(--fault) } .line { fill: none; stroke-width: 1.6 }
 .s0 { stroke: var(--c0) } .s1 { stroke: var(--c1); stroke-dasharray: 6 3 } .s2 { stroke: var(--c2); stroke-dasharray: 2 3 }
@@ -90,7 +91,12 @@ fn cells(page: &mut Markup, row: &Row) {
     page.open("tr", &[("class", &class(row.tone))]);
     let last = row.cells.len().saturating_sub(1);
     for (n, cell) in row.cells.iter().enumerate() {
-        page.open("td", &[]).text(cell);
+        page.open("td", &[]);
+        if row.prose {
+            page.prose(cell);
+        } else {
+            page.text(cell);
+        }
         if n == last && !row.more.is_empty() {
             page.open("details", &[]).leaf("summary", &[], "the exact steps");
             page.leaf("pre", &[], &row.more.join("\n")).close();

@@ -13,13 +13,18 @@ pub(super) fn page(report: &Report, model: &Model) -> String {
         text.push_str(&format!("\n## {}\n\n", section.title));
         text.push_str(&row(section.head.iter().map(|h| cell(h))));
         text.push_str(&row(section.head.iter().map(|_| "---".to_owned())));
-        text.extend(section.rows.iter().map(|r| row(r.cells.iter().map(|c| cell(c)))));
+        text.extend(section.rows.iter().map(|r| row(r.cells.iter().map(|c| if r.prose { prose(c) } else { cell(c) }))));
     }
     text
 }
 
 fn row(cells: impl Iterator<Item = String>) -> String {
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+/// A lesson's own prose: its emphasis and code stay, and nothing else of it is markup.
+fn prose(text: &str) -> String {
+    cell(text).replace("\\*", "*").replace("\\`", "`")
 }
 
 /// A text in a line of its own, of which nothing can be taken for markup.

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
+
 use crate::model::text::is_risky;
 
 /// An attribute: its name, and a value that will be escaped.
@@ -41,6 +43,29 @@ impl Markup {
     pub(crate) fn close(&mut self) -> &mut Self {
         if let Some(name) = self.open.pop() {
             let _ = writeln!(self.text, "</{name}>");
+        }
+        self
+    }
+
+    /// A lesson's own prose: its emphasis and code as elements, the rest as text.
+    pub(crate) fn prose(&mut self, markdown: &str) -> &mut Self {
+        let kept: String = shown(markdown).collect();
+        for event in Parser::new(&kept) {
+            match event {
+                Event::Start(Tag::Strong) => self.tag("strong", &[], ">"),
+                Event::End(TagEnd::Strong) => self.text.push_str("</strong>"),
+                Event::Start(Tag::Emphasis) => self.tag("em", &[], ">"),
+                Event::End(TagEnd::Emphasis) => self.text.push_str("</em>"),
+                Event::Code(code) => {
+                    self.tag("code", &[], ">");
+                    self.text(&code).text.push_str("</code>");
+                }
+                Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => {
+                    self.text(&text);
+                }
+                Event::SoftBreak | Event::HardBreak => self.text.push(' '),
+                _ => {}
+            }
         }
         self
     }

@@ -37,13 +37,15 @@ pub(super) struct Row {
     pub tone: Tone,
     /// Its cells.
     pub cells: Vec<String>,
+    /// They are a lesson's own prose, which is written in markdown.
+    pub prose: bool,
     /// Exact steps behind it, line by line.
     pub more: Vec<String>,
 }
 
 impl Row {
     fn new(cells: Vec<String>) -> Self {
-        Self { tone: Tone::Plain, cells, more: Vec::new() }
+        Self { tone: Tone::Plain, cells, prose: false, more: Vec::new() }
     }
 }
 
@@ -111,7 +113,9 @@ fn lab(report: &Report, model: &Model) -> Section {
         ("replab", report.replab.clone()),
     ];
     let rows = all.into_iter().filter(|(_, value)| !value.is_empty());
-    section("The lab", ["", ""], rows.map(|(name, value)| Row::new(vec![name.to_owned(), value])).collect())
+    let row =
+        |(name, value): (&str, String)| Row { prose: name == "Summary", ..Row::new(vec![name.to_owned(), value]) };
+    section("The lab", ["", ""], rows.map(row).collect())
 }
 
 fn steps(report: &Report) -> Section {
@@ -126,6 +130,7 @@ fn steps(report: &Report) -> Section {
             moment(step.ms),
             step.detail.clone(),
         ],
+        prose: ["say", "ask", "reveal"].contains(&step.kind.as_str()),
         more: Vec::new(),
     };
     section("Steps and expectations", ["#", "Kind", "Step", "Result", "Took", "Evidence"], told.map(row).collect())
@@ -246,6 +251,7 @@ fn rounds(chaos: Option<&ChaosReport>) -> Section {
             r.whole_after_ms.map_or("not again".to_owned(), moment),
             r.verdict.clone().unwrap_or_default(),
         ],
+        prose: false,
         more: r.mends.iter().map(|a| format!("{} {}: {}", moment(a.at_ms), a.command, a.outcome)).collect(),
     };
     let rows = chaos.map_or_else(Vec::new, |c| {
@@ -274,6 +280,7 @@ fn story(model: &Model) -> Section {
     let row = |e: &Entry| Row {
         tone: e.tone,
         cells: vec![moment(e.at.0 / 1_000), e.who.word().to_owned(), e.text.clone()],
+        prose: false,
         more: e.steps.clone(),
     };
     section("What happened", ["At", "Who", "What"], model.journal.entries().map(row).collect())
