@@ -64,6 +64,11 @@ impl Lab {
         self.up(id.0);
     }
 
+    /// Somebody else froze a node.
+    fn frozen(&mut self, node: &str) {
+        self.msg(Msg::Observed(Observation::Node(name(node), Look::State(NodeState::Frozen))));
+    }
+
     fn msg(&mut self, msg: Msg) {
         self.at += 1_000;
         self.told.push((Stamp(self.at), msg.clone()));
@@ -263,13 +268,41 @@ fn back_and_on_again_over_what_was_played_skips_nothing_and_keeps_the_answers() 
 /// A step that can't be done ends the lesson there, not at its last step: jumps are counted from it, and nothing after it was played.
 #[test]
 fn a_lesson_that_broke_off_is_where_it_broke() {
-    let steps = CHAPTERS.replace("do = \"clients 2\"", "do = \"thaw s1\"");
+    let steps = CHAPTERS.replace("do = \"clients 2\"", "do = \"freeze s1\"");
     let mut lab = Lab::live(&steps, true);
+    lab.frozen("s1");
     lab.key(Playback::Next);
     assert!(lab.script().over() && lab.script().results.len() == 2, "{:?}", lab.script().results);
     assert_eq!((lab.script().chapter_back(), lab.script().chapter_on()), (0, Some(4)));
     lab.key(Playback::Jump(2));
     assert!(lab.script().skipped, "chapters that were never come to");
+}
+
+/// What a lesson says after an act that failed is not so: it stops there, says so, and shows none of it, be it read on or back.
+#[test]
+fn a_lesson_whose_act_failed_stops_and_says_so() {
+    let steps = QUESTION.replace("do = \"pause\"", "do = \"freeze s1\"");
+    let mut lab = Lab::live(&steps, true);
+    lab.key(Playback::Next);
+    lab.frozen("s1");
+    lab.key(Playback::Answer(1));
+    let script = lab.script();
+    assert!(script.over() && !script.results[2].ok, "{:?}", script.results);
+    assert_eq!((script.stopped_at(), script.text_at(), script.here()), (Some(2), Some(1), 2));
+    assert_eq!(script.chapter_of(script.stands_at()), Some((1, "First")));
+    assert_eq!(script.tally(), (0, 1), "what failed counts");
+    let said: Vec<String> = lab.model.journal.entries().map(|e| e.text.clone()).collect();
+    assert_eq!(said.last().unwrap(), "the lesson stops here, at step 3 of 5: what it has left to tell is not so");
+    let notes = replab::ui::notes::Notes::of(&lab.model).unwrap();
+    assert_eq!((notes.step, notes.state.as_str(), &notes.next, &notes.coming), (3, "stopped: it failed", &None, &None));
+    lab.key(Playback::Back);
+    lab.key(Playback::Back);
+    assert_eq!(lab.script().text_at(), Some(0));
+    for _ in 0..4 {
+        lab.key(Playback::Next);
+    }
+    assert_eq!(lab.script().text_at(), Some(1), "the texts after it are not come to");
+    assert!(!replab::report::Report::of(&lab.model).good(), "the exit code is 1");
 }
 
 #[test]

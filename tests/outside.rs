@@ -49,6 +49,28 @@ impl Beside {
     }
 }
 
+/// Somebody else did what the lesson was about to do: it stops there, says so, and teaches nothing that isn't there.
+#[test]
+fn a_lesson_whose_act_was_done_by_somebody_else_stops() {
+    let Some(house) = House::on(Ground::Process) else { return };
+    let file = house.path().join("lesson.toml");
+    let steps = "[[step]]\nwait = \"faults > 0\"\nwithin = \"1min\"\n[[step]]\ndo = \"freeze s1\"\n[[step]]\nsay = \"Taught.\"\n";
+    fs::write(&file, format!("title = \"T\"\nsummary = \"S\"\n{steps}")).unwrap();
+    let words = ["play", file.to_str().unwrap(), "--headless"];
+    let mut child = house.replab(&words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("nodes are up") {
+        assert!(lines.read_line(&mut told).unwrap() > 0, "the lab did not come up: {told}");
+    }
+    let frozen = act(&house, &["freeze s1"]);
+    assert_eq!(frozen.code, 0, "{}", frozen.err);
+    lines.read_to_string(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
+    assert!(told.contains("the lesson stops here, at step 2 of 3") && !told.contains("Taught."), "{told}");
+    assert!(told.contains("s1 is frozen; `thaw s1` first"), "{told}");
+}
+
 impl Drop for Beside {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {

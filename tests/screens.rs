@@ -196,6 +196,7 @@ fn a_lesson() {
     both("lesson_asks", &models::lesson_asks(), &view());
     both("lesson_tells", &models::lesson_tells(), &view());
     both("lesson_auto", &models::lesson_auto(), &view());
+    both("lesson_stopped", &models::lesson_stopped(), &view());
     both("contents", &models::lesson_asks(), &with(Popup::Contents { picked: None }));
     both("contents_at_the_end", &models::lesson_tells(), &with(Popup::Contents { picked: Some(2) }));
 }
@@ -498,6 +499,7 @@ fn all_models() -> Vec<Model> {
         m::lesson_tells(),
         m::lesson_auto(),
         m::lesson_over(),
+        m::lesson_stopped(),
     ]
 }
 

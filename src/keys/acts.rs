@@ -132,6 +132,9 @@ pub(super) fn next_step(model: &Model, view: &mut View) -> Made<Option<Intent>> 
 pub(super) fn why_no_next(model: &Model) -> Option<String> {
     let why = match &model.script {
         None => "no lesson plays",
+        Some(script) if script.stopped_at().is_some() && script.reread.is_none() => {
+            "the lesson stopped: its step failed. [ makes the cluster anew, X leaves the lesson"
+        }
         Some(script) if script.over() && script.reread.is_none() => {
             "the lesson is over; X leaves it, and the lab stays"
         }
@@ -166,7 +169,7 @@ pub(super) fn in_lesson(model: &Model, key: Key) -> Option<Playback> {
 /// Back to the text before.
 pub(super) fn reread(model: &Model, view: &mut View) -> Made<Option<Intent>> {
     let script = model.script.as_ref().ok_or("no lesson plays")?;
-    let from = script.reread.unwrap_or(script.at).min(script.steps.len());
+    let from = script.reread.unwrap_or(script.stands_at()).min(script.steps.len());
     if !script.steps[..from].iter().any(Step::is_text) {
         return Err("this is the lesson's first text".to_owned());
     }

@@ -354,7 +354,7 @@ fn steps(view: &mut View, model: &Model, entry: usize, scroll: usize, key: Key) 
 fn contents(view: &mut View, model: &Model, picked: Option<usize>, key: Key) -> Vec<Intent> {
     let Some(script) = &model.script else { return Vec::new() };
     let last = script.steps.len().saturating_sub(1);
-    let now = picked.unwrap_or(script.at).min(last);
+    let now = picked.unwrap_or(script.stands_at()).min(last);
     let to = match key {
         Key::Up => now.saturating_sub(1),
         Key::Down | Key::Tab => now + 1,

@@ -360,6 +360,16 @@ impl Script {
         .any(|command| matches!(command, Command::Freeze(_)))
     }
 
+    /// The step that failed so that the lesson stopped there, before its end: what it has left to tell isn't so.
+    pub fn stopped_at(&self) -> Option<usize> {
+        (self.over() && self.results.len() < self.steps.len()).then(|| self.results.len().saturating_sub(1))
+    }
+
+    /// The step it is at; where it stopped, the one that failed.
+    pub fn stands_at(&self) -> usize {
+        self.stopped_at().unwrap_or(self.at)
+    }
+
     /// The present step.
     pub fn step(&self) -> Option<&Step> {
         self.steps.get(self.at)
@@ -372,7 +382,7 @@ impl Script {
 
     /// The step whose text is on the screen: the present one, the last one before it, or the one read again.
     pub fn text_at(&self) -> Option<usize> {
-        let last = self.reread.unwrap_or(self.at).min(self.steps.len().saturating_sub(1));
+        let last = self.reread.unwrap_or(self.stands_at()).min(self.steps.len().saturating_sub(1));
         (0..=last).rev().find(|at| self.steps.get(*at).is_some_and(Step::is_text))
     }
 
@@ -404,7 +414,7 @@ impl Script {
 
     /// The step that the person means by "here": the present one, where the lesson is being taken to, or where it broke off.
     pub fn here(&self) -> usize {
-        self.jump.as_ref().map_or(self.at.min(self.results.len()), |jump| jump.to)
+        self.jump.as_ref().map_or(self.stands_at().min(self.results.len()), |jump| jump.to)
     }
 
     /// Where `[` goes: to the beginning of this chapter; from there, to the chapter before. 0 is the lesson's beginning.

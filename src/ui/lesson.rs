@@ -79,7 +79,7 @@ fn turned(script: &Script, model: &Model, lines: usize, height: usize) -> usize 
 pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View) {
     let theme = &view.theme;
     let Some(script) = &model.script else { return };
-    let chapter = script.chapter_of(script.at).map_or(String::new(), |(_, name)| format!(" · {name}"));
+    let chapter = script.chapter_of(script.stands_at()).map_or(String::new(), |(_, name)| format!(" · {name}"));
     let title = format!("{}{chapter}", script.title);
     let corner = corner(script, theme);
     let title = prose::clip(&title, usize::from(place.area.width).saturating_sub(24.max(corner.width() + 8)));
@@ -113,7 +113,7 @@ fn as_it_was(last: &mut Line<'static>, script: &Script, theme: &Theme) {
 
 /// Where the lesson is, and whether it goes on by itself.
 fn corner(script: &Script, theme: &Theme) -> Line<'static> {
-    let at = (script.at + 1).min(script.steps.len());
+    let at = (script.stands_at() + 1).min(script.steps.len());
     let step = Span::styled(format!("step {at} of {}", script.steps.len()), theme.dim);
     match script.auto.filter(|_| !script.over()) {
         Some(_) => {
@@ -189,7 +189,16 @@ fn last_check(script: &Script) -> Option<(&str, &crate::model::script::StepResul
 }
 
 fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'static> {
-    if script.over() {
+    if let (Some(at), None) = (script.stopped_at(), script.reread) {
+        let text = format!("✖ Stopped at step {} of {}", at + 1, script.steps.len());
+        let next = match width {
+            ..60 => " [ anew",
+            60..100 => " [ begins the chapter anew, X leaves",
+            _ => " What it has left to tell is not so. [ begins the chapter anew, X leaves",
+        };
+        return Line::from(vec![widgets::badge(&text, theme.badge_bad), Span::styled(next, theme.key)]);
+    }
+    if script.over() && script.stopped_at().is_none() {
         let (good, bad) = script.tally();
         let (sign, style) = if bad == 0 { ("✔", theme.badge_good) } else { ("✖", theme.badge_bad) };
         let score = match script.score() {

@@ -42,7 +42,8 @@ impl Notes {
     /// Those of the lesson that plays, if one does.
     pub fn of(model: &Model) -> Option<Self> {
         let script = model.script.as_ref()?;
-        let at = script.at;
+        let at = script.stands_at();
+        let goes_on = script.stopped_at().is_none();
         let note = |step: usize| script.steps.get(step).and_then(|s| s.note.clone());
         // What was said to a text holds until the next one, while the steps behind it play out.
         let from = script.text_at().unwrap_or(at).min(at);
@@ -54,8 +55,8 @@ impl Notes {
             now: step(script, at).unwrap_or_else(|| "the lesson is over".to_owned()),
             state: state(script).to_owned(),
             note: (from..=at).rev().find_map(note),
-            next: step(script, at + 1),
-            coming: (at + 1..script.steps.len()).find_map(|i| Some((i + 1, note(i)?))),
+            next: step(script, at + 1).filter(|_| goes_on),
+            coming: (at + 1..script.steps.len()).find_map(|i| Some((i + 1, note(i)?))).filter(|_| goes_on),
             began_us: script.began.map(|Stamp(us)| us),
         })
     }
@@ -99,6 +100,7 @@ fn step(script: &Script, at: usize) -> Option<String> {
 
 fn state(script: &Script) -> &'static str {
     match script.progress {
+        _ if script.stopped_at().is_some() => "stopped: it failed",
         _ if script.over() => "over",
         _ if script.reread.is_some() => "an earlier text is read again",
         _ if script.skims() => "on the way there",

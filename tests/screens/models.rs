@@ -614,6 +614,17 @@ pub fn lesson_over() -> Model {
     model
 }
 
+/// It stopped: what it waited for did not come.
+pub fn lesson_stopped() -> Model {
+    let mut model = lesson_waits();
+    let script = model.script.as_mut().unwrap();
+    script.steps[4].name = "nobody waits any more".into();
+    let detail = "waiting = 0: it is 8 (after 8004 ms)".into();
+    script.results.push(StepResult { ok: false, ms: 8_004, detail, after: 0 });
+    script.at = script.steps.len();
+    model
+}
+
 pub fn with_logs(mut model: Model) -> Model {
     let line = |s: f64, severity: &str, text: &str| Logged {
         at: at(s),

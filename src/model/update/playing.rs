@@ -299,11 +299,15 @@ fn finish(model: &mut Model, ok: bool, detail: String) -> bool {
     true
 }
 
-/// The lesson can't go on.
+/// The lesson can't go on: what its next texts say would not be so.
 fn end(model: &mut Model) -> bool {
-    if let Some(script) = &mut model.script {
-        script.at = script.steps.len();
-        script.jump = None;
+    let Some(script) = &mut model.script else { return true };
+    script.at = script.steps.len();
+    script.jump = None;
+    if let Some(at) = script.stopped_at() {
+        let text =
+            format!("the lesson stops here, at step {} of {}: what it has left to tell is not so", at + 1, script.at);
+        model.say(Who::Script, Tone::Bad, text);
     }
     true
 }

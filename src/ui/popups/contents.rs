@@ -59,7 +59,7 @@ pub(super) fn render(buf: &mut Buffer, picked: Option<usize>, model: &Model, vie
     widgets::lines(buf, inner, [summary(script, usize::from(inner.width), theme)]);
     let body = widgets::below(inner, 2);
     let rows = rows(script);
-    let cursor = picked.unwrap_or(script.at).min(script.steps.len().saturating_sub(1));
+    let cursor = picked.unwrap_or(script.stands_at()).min(script.steps.len().saturating_sub(1));
     let line = rows.iter().position(|row| matches!(row, Row::Step(at, _) if *at == cursor)).unwrap_or(0);
     let height = usize::from(body.height);
     let first = line.saturating_sub(height / 2).min(rows.len().saturating_sub(height));

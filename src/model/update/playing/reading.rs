@@ -77,7 +77,7 @@ fn next(model: &mut Model) {
     let now = model.now;
     let Some(script) = &mut model.script else { return };
     if let Some(at) = script.reread {
-        script.reread = (at + 1..script.at).find(|i| script.steps[*i].is_text());
+        script.reread = (at + 1..script.stands_at()).find(|i| script.steps[*i].is_text());
         // Back at the lesson's own text one finds into it anew.
         script.auto = script.auto.map(|_| now);
         return;
@@ -102,7 +102,7 @@ fn auto(model: &mut Model) {
 
 fn back(model: &mut Model) {
     let Some(script) = &mut model.script else { return };
-    let from = script.reread.unwrap_or(script.at).min(script.steps.len());
+    let from = script.reread.unwrap_or(script.stands_at()).min(script.steps.len());
     if let Some(before) = (0..from).rev().find(|i| script.steps[*i].is_text()) {
         script.reread = Some(before);
     }
