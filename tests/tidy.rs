@@ -111,6 +111,52 @@ fn files_stay_small_and_say_what_they_are_for() {
     }
 }
 
+/// A lesson speaks of a panel by its name (*Replication*), and of a key by its letter in backticks: both are there.
+#[test]
+fn lessons_name_panels_and_keys_that_there_are() {
+    use replab::keys::{Key, table::TABLE};
+    use replab::model::script::StepKind;
+    let panels: Vec<&str> = replab::ui::view::Panel::ALL.iter().flat_map(|p| [p.title(), p.short()]).collect();
+    let is_key = |c: char| TABLE.iter().any(|row| row.keys.contains(&Key::Char(c)));
+    let (mut wrong, mut named) = (Vec::new(), 0);
+    for (name, _) in replab::scenario::SHIPPED {
+        let script = replab::scenario::load(name).unwrap().script;
+        let mut texts = vec![script.summary];
+        for step in script.steps {
+            texts.extend(step.note.into_iter().chain(step.hints));
+            match step.kind {
+                StepKind::Say(text) => texts.push(text),
+                StepKind::Ask(ask) => texts.extend([vec![ask.text, ask.why], ask.choices].concat()),
+                _ => {}
+            }
+        }
+        for text in texts.iter().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")) {
+            for after in text.split("panel ").skip(1).chain(text.split("panels ").skip(1)) {
+                // "the panel that Tab chose" speaks of any.
+                let Some(rest) = after.strip_prefix('*') else { continue };
+                let panel = rest.split('*').next().unwrap_or_default();
+                named += 1;
+                if !panels.contains(&panel) {
+                    wrong.push(format!("{name}: there is no panel {panel}"));
+                }
+            }
+            let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+            wrong.extend(quoted.iter().filter_map(|word| {
+                let mut letters = word.chars();
+                let key = letters.next().filter(|_| letters.next().is_none())?;
+                (!is_key(key)).then(|| format!("{name}: `{key}` is no key"))
+            }));
+            for part in ["ladder", "gauge has", "the journal", "at the right"] {
+                if text.contains(part) {
+                    wrong.push(format!("{name}: \"{part}\" is no name of a panel: {text}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(named > 8, "{named} panels named");
+}
+
 #[test]
 fn sql_lives_with_pg() {
     let rooms = ["model", "ui", "keys", "scenario"];

@@ -37,6 +37,20 @@ pub enum Panel {
 }
 
 impl Panel {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Cluster,
+        Self::Replication,
+        Self::Commits,
+        Self::Words,
+        Self::Writes,
+        Self::Latency,
+        Self::Throughput,
+        Self::Slots,
+        Self::Journal,
+        Self::Lesson,
+    ];
+
     /// Its name where several share a title.
     pub fn short(self) -> &'static str {
         match self {
