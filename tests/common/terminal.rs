@@ -195,6 +195,7 @@ impl Terminal {
         self.keys(first);
         self.hands_free = Instant::now() + Duration::from_millis(10);
         self.keys(second);
+        self.hands_free = Instant::now() + Duration::from_millis(200);
     }
 
     /// Gives a command at the `:` prompt, and waits until the prompt has gone.
