@@ -31,7 +31,11 @@ mod talk;
 mod throttle;
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::net::IpAddr;
 use std::net::SocketAddr;
+#[cfg(not(target_os = "linux"))]
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -98,11 +102,9 @@ impl Relay {
     /// says None a connection waits, and where nobody listens it is closed as soon as it has come.
     pub fn start(listen: SocketAddr, upstream: watch::Receiver<Option<Dialled>>) -> io::Result<Self> {
         let _here = thread()?.enter();
-        let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
+        let socket = door(listen)?;
         // Accepted connections inherit the sizes.
         size(&socket)?;
-        socket.bind(listen)?;
         let listener = socket.listen(256)?;
         let address = listener.local_addr()?;
         let (faults, told) = watch::channel(Faults::default());
@@ -141,6 +143,30 @@ impl Relay {
     pub fn reading(&self) -> Reading {
         self.counts.reading()
     }
+}
+
+/// A socket bound to this address, for this machine alone. The unspecified address means all of this machine's own: what comes by another
+/// interface than the loopback isn't taken. And an address may become this machine's later: some engines make a network's bridge with its
+/// first container.
+pub fn door(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        match address.ip() {
+            ip if ip.is_unspecified() => socket.bind_device(Some(b"lo"))?,
+            IpAddr::V4(_) => rustix::net::sockopt::set_ip_freebind(&socket, true)?,
+            IpAddr::V6(_) => rustix::net::sockopt::set_ipv6_freebind(&socket, true)?,
+        }
+        socket.bind(address)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let loopback = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let ip = if address.ip().is_unspecified() { loopback } else { address.ip() };
+        socket.bind(SocketAddr::new(ip, address.port()))?;
+    }
+    Ok(socket)
 }
 
 /// All relays live on one thread of their own: a message that passes wakes that thread and no other. On a runtime of several
@@ -246,4 +272,24 @@ async fn shake_hands(link: &mut Link) {
 fn size(socket: &TcpSocket) -> io::Result<()> {
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn doors_are_for_this_machine_alone() {
+        let all = door((Ipv4Addr::UNSPECIFIED, 0).into()).expect("bound");
+        assert_eq!(all.device().expect("known").as_deref(), Some(&b"lo"[..]));
+        let port = all.local_addr().expect("bound").port();
+        let listener = all.listen(1).expect("it listens");
+        let (came, went) = tokio::join!(listener.accept(), TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
+        assert!(came.is_ok() && went.is_ok());
+        // A bridge that isn't there yet (RFC 5737: nobody's).
+        assert!(door((Ipv4Addr::new(203, 0, 113, 7), 0).into()).is_ok());
+    }
 }

@@ -18,6 +18,7 @@ use super::failure::{self, hinted, plain};
 use super::image::Image;
 use super::network::{self, LabNetwork};
 use super::{DockerRuntime, labels, template, wait};
+use crate::relay;
 use crate::runtime::{Owner, Result, RuntimeError};
 
 /// What the containers of an engine on another host call this one.
@@ -99,8 +100,8 @@ impl Probe<'_> {
         let what = "try what containers and this host reach of each other";
         let mut doors = Vec::new();
         for (address, name) in self.network.ways() {
-            // An address that can't be listened on isn't this host's.
-            if let Ok(listener) = TcpListener::bind((address, 0)).await {
+            // A network's bridge may come to be with its first container, which this is; where it comes to be elsewhere, nobody comes.
+            if let Ok(listener) = relay::door(SocketAddr::new(address, 0)).and_then(|door| door.listen(16)) {
                 let port = listener.local_addr().map_err(|err| plain(what, err.to_string()))?.port();
                 doors.push((listener, SocketAddr::new(address, 0), name, port));
             }
@@ -143,7 +144,7 @@ impl Probe<'_> {
         let (ports, way) = tokio::join!(published, comes);
         let way = way.map_err(|_| names.join(", ")).and_then(|way| way.map_err(|err| err.to_string()));
         // Who comes in by a network's own gateway shares it with this host, and ports are there, too.
-        let gateway = way.as_ref().is_ok_and(|(address, _)| !address.ip().is_loopback());
+        let gateway = way.as_ref().is_ok_and(|(address, _)| !address.ip().is_unspecified());
         Ok(Reach { ports: ports? || gateway, way })
     }
 
@@ -190,10 +191,11 @@ async fn answers(port: u16, end: Instant) -> bool {
 
 impl LabNetwork {
     /// Where containers may reach this host: at the network's gateway, if that is an address of this host, and by the name that
-    /// engines on another host give it. What that name leads to is this host's own loopback: nobody else gets there.
+    /// engines on another host give it. That name leads to this host's own loopback, or to another address of it,
+    /// and who comes in there comes from this host: others aren't taken (`relay::door`).
     fn ways(&self) -> Vec<(IpAddr, String)> {
         let gateway = self.gateway.map(|gateway| (gateway, gateway.to_string()));
-        let far = (!self.shared).then(|| (Ipv4Addr::LOCALHOST.into(), HOST.to_owned()));
+        let far = (!self.shared).then(|| (Ipv4Addr::UNSPECIFIED.into(), HOST.to_owned()));
         gateway.into_iter().chain(far).collect()
     }
 }
@@ -220,7 +222,7 @@ pub(super) fn no_way(network: &LabNetwork, names: &str) -> RuntimeError {
         return hinted(what, why, format!("allow it: {ALLOW}; or --runtime process"));
     }
     let why = format!("no connection of a container reaches this host (tried: {names})");
-    hinted(what, why, "this engine has no way from containers to this host's loopback: --runtime process plays it")
+    hinted(what, why, "this engine has no way from containers to this host: --runtime process plays it")
 }
 
 /// The command that lets containers reach this host through its firewall, until the machine is started anew.
@@ -230,14 +232,14 @@ pub(super) const ALLOW: &str = "sudo iptables -I INPUT -i br-+ -p tcp -j ACCEPT"
 mod tests {
     use super::*;
 
-    /// Where containers may come in: at their network's own gateway, or at this host's loopback; nobody else gets to either.
+    /// Where containers may come in: at their network's own gateway, or from this host itself, which the unspecified address stands for.
     #[test]
     fn nobody_beyond_this_machine_is_let_in() {
         let gateway: Option<IpAddr> = "172.20.0.1".parse().ok();
         for (shared, gateway) in [(true, gateway), (false, gateway), (false, None)] {
             let network = LabNetwork { id: "n".into(), gateway, shared };
             for (address, _) in network.ways() {
-                assert!(address.is_loopback() || Some(address) == gateway, "{address}");
+                assert!(address.is_unspecified() || Some(address) == gateway, "{address}");
             }
             assert_eq!(
                 network.ways().iter().any(|(_, name)| name == HOST),
