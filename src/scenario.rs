@@ -194,6 +194,7 @@ pub(crate) fn is_called(file: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::script::StepKind;
 
     #[test]
     fn every_shipped_lesson_is_valid_and_found_by_its_number() {
@@ -207,6 +208,26 @@ mod tests {
         let missing = load("/no/such.toml").unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.toml: No such file"), "{missing}");
         assert!(load("sync-block").unwrap_err().to_string().contains("did you mean `sync-blocks`"));
+    }
+
+    #[test]
+    fn steps_go_by_the_version() {
+        let ask = |which: &str, answer: u32| {
+            format!(
+                "[[step]]\n{which}\nask = \"When?\"\nchoices = [\"a\", \"b\"]\nanswer = {answer}\nwhy = \"{which}\"\n"
+            )
+        };
+        let say = "[[step]]\nsay = \"All\"\n";
+        let text = ["title = \"T\"\nsummary = \"S\"\n", &ask("until = 18", 1), &ask("since = 19", 2), say].concat();
+        for (major, answer) in [(15, 0), (18, 0), (19, 1), (20, 1)] {
+            let lesson = file::scenario("t", &text, major).0.unwrap();
+            assert_eq!(lesson.turns, BTreeSet::from([19]));
+            let kinds: Vec<_> = lesson.script.steps.into_iter().map(|step| step.kind).collect();
+            let [StepKind::Ask(question), StepKind::Reveal(0), StepKind::Say(_)] = &kinds[..] else {
+                panic!("{major}: {kinds:?}");
+            };
+            assert_eq!(question.answer, answer, "{major}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ const BOTH: &[&str] = &[
     "06-async-baseline",
     "08-sync-blocks",
     "10-freeze-is-not-crash",
+    "12-the-name-that-matches-nobody",
     "18-a-report-freezes-writes",
     "21-which-standby-to-promote",
     "22-the-old-primary-diverged",
