@@ -38,6 +38,7 @@ pub mod sync_rule;
 pub mod text;
 mod update;
 pub mod verdict;
+pub mod waits;
 
 pub use ids::{NodeName, Stamp, WriteId};
 pub use lsn::Lsn;
@@ -499,10 +500,5 @@ impl Model {
     /// The handover whose election waits for more answers.
     pub fn waiting_election(&self) -> Option<&Handover> {
         self.handover().filter(|h| !h.waits_for.is_empty())
-    }
-
-    /// Commits waiting for a synchronous standby on the primary: as the server last listed them.
-    pub fn waiting(&self) -> &[cluster::WaitingCommit] {
-        self.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[], |s| &s.waiting)
     }
 }

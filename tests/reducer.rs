@@ -163,7 +163,7 @@ fn primary(rule: &str, standbys: &[(&str, &str, u64)], waiting: usize) -> Sample
         reply_age_us: Some(1_000),
     };
     let commit =
-        |n: usize| WaitingCommit { pid: n as i32, age_us: 400_000, application: "w".into(), query: "INSERT".into() };
+        |n: usize| WaitingCommit { pid: n as i32, age_us: 600_000, application: "w".into(), query: "INSERT".into() };
     let mut sample = sample(Role::Primary, 100);
     rule.clone_into(&mut sample.settings.synchronous_standby_names);
     sample.senders = standbys.iter().map(row).collect();

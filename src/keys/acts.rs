@@ -81,9 +81,9 @@ pub(super) fn logs(model: &Model, view: &View, typing: bool) -> Made<Popup> {
     Ok(Popup::Logs { node: name(model, view)?, filter: Input::default(), typing, up: 0 })
 }
 
-/// The primary's own standbys, in the order shown.
+/// The standbys of the server that the clients write to, in the order shown.
 fn standbys(model: &Model) -> Vec<String> {
-    let follows = |n: &&Node| n.upstream.is_some() && n.upstream == model.primary;
+    let follows = |n: &&Node| n.upstream.is_some() && n.upstream.as_ref() == model.serving();
     model.nodes.iter().filter(follows).map(|n| n.name.to_string()).collect()
 }
 
@@ -97,7 +97,7 @@ pub(super) fn next_rule(model: &Model, _: &View) -> Made<Command> {
         rules.push(SyncRule::First(2, names.clone()));
         rules.push(SyncRule::Any(1, names));
     }
-    let now = model.rule().and_then(|r| rules.iter().position(|x| *x == r));
+    let now = model.serving_rule().and_then(|r| rules.iter().position(|x| *x == r));
     let next = now.map_or(0, |i| (i + 1) % rules.len());
     Ok(Command::Sync(rules.swap_remove(next)))
 }

@@ -52,7 +52,7 @@ fn needs_engine(command: &Command) -> bool {
 
 fn judge(model: &Model, command: &Command) -> Verdict {
     match command {
-        Command::Sync(_) | Command::Cancel | Command::Terminate => primary_answers(model),
+        Command::Sync(_) | Command::Cancel | Command::Terminate => answers(model.serving_node()),
         Command::Set { node, .. } => node.as_ref().map_or(Ok(()), |n| exists(model, n).map(drop)),
         Command::Target(node) => node.as_ref().map_or(Ok(()), |n| exists(model, n).map(drop)),
         Command::Write(_) => room_to_write(model),
@@ -97,8 +97,8 @@ fn exists<'a>(model: &'a Model, name: &NodeName) -> Result<&'a Node, String> {
     })
 }
 
-fn primary_answers(model: &Model) -> Verdict {
-    let node = model.primary_node().ok_or("there is no primary; promote a standby first")?;
+fn answers(primary: Option<&Node>) -> Verdict {
+    let node = primary.ok_or("there is no primary; promote a standby first")?;
     match node.state {
         NodeState::Running => Ok(()),
         NodeState::Frozen => Err(format!("{0} is frozen; `thaw {0}` first", node.name)),
@@ -209,7 +209,7 @@ fn addable(model: &Model, name: &NodeName, from: Option<&NodeName>) -> Verdict {
     unused(model, name)?;
     match from {
         Some(from) => running(model, from),
-        None => primary_answers(model),
+        None => answers(model.primary_node()),
     }
 }
 

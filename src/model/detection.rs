@@ -135,11 +135,11 @@ impl Model {
         self.detector.gives_up_in(self.now, primary, &self.witnesses(primary))
     }
 
-    /// When the primary gives up on the silent standby that commits wait for.
+    /// When the server that the clients write to gives up on the silent standby that commits wait for.
     pub fn gives_up_in(&self) -> Option<Countdown> {
-        let blocking = self.waited_for();
-        let followers = self.nodes.iter().filter(|n| n.upstream == self.primary);
-        let waited = followers.filter(|n| blocking.iter().any(|b| b.eq_ignore_ascii_case(n.name.as_str())));
+        let needs = self.needs();
+        let followers = self.nodes.iter().filter(|n| n.upstream.as_ref() == self.serving());
+        let waited = followers.filter(|n| needs.names(n.name.as_str()));
         waited.filter_map(|n| self.sender_countdown(n)).find(|c| c.timeout_ms > 0)
     }
 }

@@ -58,6 +58,25 @@ pub(super) fn victim(command: &Command) -> Option<&NodeName> {
     }
 }
 
+/// Whether a command that runs ends the processes of this node, or may, on its way: then their end is no news.
+pub(super) fn ends(model: &Model, command: &Command, node: &NodeName) -> bool {
+    match command {
+        Command::Kill(n)
+        | Command::Stop(n)
+        | Command::Fence(n)
+        | Command::Start(n)
+        | Command::Remove(n)
+        | Command::Add { name: n, .. }
+        | Command::AddFresh(n)
+        | Command::Rejoin { node: n, .. } => n == node,
+        Command::Failover { .. } | Command::Switchover(_) => {
+            model.handover().is_some_and(|h| h.old.as_ref() == Some(node))
+        }
+        Command::Reset => true,
+        _ => false,
+    }
+}
+
 impl Model {
     /// When the fault began for which the primary is replaced, if it is one of the lab's own. A primary without standbys serves its
     /// clients still: that counts only where it is the reason, and not where the primary died of something else later.

@@ -99,8 +99,7 @@ impl Model {
             }
             _ => self.link(node, upstream, row),
         };
-        // Places in two histories can't be compared.
-        let wal = sample.map(|s| s.wal).filter(|_| link != Link::Forked);
+        let wal = sample.map(|s| s.wal).filter(|_| upstream.is_some_and(|up| can_be_compared(up, &link)));
         let connected = matches!(link, Link::Connected(_) | Link::LastKnown { .. });
         // What isn't connected has no row upstream; its own word on what it has is the best there is.
         let own = node.sample.as_ref().map_or([None; 4], |s| [None, None, s.flushed, s.replayed]);
@@ -146,6 +145,11 @@ impl Model {
         let Some(age) = row.reply_age_us else { return false };
         let owes = upstream.sample.as_ref().is_some_and(|s| row.write < Some(s.wal));
         let age = self.silence_us(age, upstream);
+        // Behind a cut silence means something without any heartbeat: no reply comes, or what is to be confirmed doesn't.
+        let [down_cut, back_cut] = self.cuts(upstream, row);
+        if age > SILENT_US && (back_cut || (down_cut && owes)) {
+            return true;
+        }
         let age = age.saturating_sub(self.under_way_us(upstream, row));
         age > Self::reply_due_us(upstream) || (owes && age > self.silent_after_us(upstream, row))
     }
@@ -188,6 +192,12 @@ impl Model {
         node.map_or_else(Vec::new, |n| ways(n).into())
     }
 
+    /// Whether the link to the standby of this row is cut: toward it, and back.
+    fn cuts(&self, upstream: &Node, row: &SenderRow) -> [bool; 2] {
+        let lanes = self.lanes(upstream, row);
+        [lanes.first().is_some_and(|lane| lane.cut), lanes.get(1).is_some_and(|lane| lane.cut)]
+    }
+
     /// Whether the heartbeat has come to a node for long enough that silence behind it means something.
     pub(super) fn beats_at(&self, node: &Node) -> bool {
         let warm = self.stage == Stage::Live && self.now.ms_since(self.heart_since) > HEART_WARM_MS;
@@ -223,17 +233,21 @@ impl Model {
         self.writer.pulse.commits == 0 && !written
     }
 
-    /// How the standby of this application_name stands, for the rule in plain words; None when no node has the name.
+    /// How the standby of this application_name stands towards the server that the clients write to, for the rule in plain words; None
+    /// when no node has the name.
     pub fn standing(&self, name: &str) -> Option<Standing> {
         let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(name))?;
-        if self.primary.as_ref() == Some(&node.name) {
+        let server = self.serving()?;
+        if *server == node.name {
             return None;
         }
-        let at_primary = node.upstream == self.primary;
+        let there = node.upstream.as_ref() == Some(server);
         Some(match self.rung(node).link {
-            link @ Link::Connected(_) if at_primary && !link.counts() => Standing::Behind,
-            Link::Connected(_) if at_primary => Standing::Well,
-            Link::LastKnown { .. } if at_primary => Standing::Silent,
+            link @ Link::Connected(_) if there && !link.counts() => Standing::Behind,
+            // Nothing has shown it yet, but the lab knows that nothing gets through.
+            Link::Connected(_) if there && self.is_cut(server, &node.name) => Standing::Silent,
+            Link::Connected(_) if there => Standing::Well,
+            Link::LastKnown { .. } if there => Standing::Silent,
             _ => Standing::Away,
         })
     }
@@ -248,31 +262,32 @@ impl Model {
             }
             _ => "The writer rests.".to_owned(),
         };
+        let serving = self.serving().unwrap_or(primary);
         Some(format!(
-            "Two primaries, {primary} and {}: each goes its own way. {writer} On {primary}:",
+            "Two primaries, {primary} and {}: each goes its own way. {writer} On {serving}:",
             rivals.join(" and ")
         ))
     }
 
     /// The rule and what it means now, in plain words.
     pub fn rule_in_words(&self) -> String {
-        let Some(primary) = self.primary_node() else { return "There is no primary.".to_owned() };
-        if primary.sample.is_none() {
-            return "Nothing is known of the primary yet.".to_owned();
+        let Some(server) = self.serving_node() else { return "There is no primary.".to_owned() };
+        let name = &server.name;
+        if server.sample.is_none() {
+            return format!("Nothing is known of {name} yet.");
         }
-        if matches!(primary.state, NodeState::Exited(_)) {
-            return format!(
-                "{} is down: no commit returns until it is started or a standby is promoted.",
-                primary.name
-            );
+        if matches!(server.state, NodeState::Exited(_)) {
+            let others = if self.primary.as_ref() == Some(name) {
+                "or a standby is promoted"
+            } else {
+                "or the clients go to another server (`target primary`)"
+            };
+            return format!("{name} is down: no commit returns until it is started {others}.");
         }
-        if primary.state == NodeState::Frozen {
-            return format!(
-                "{} is frozen: connections stay open and nothing returns until it is thawed.",
-                primary.name
-            );
+        if server.state == NodeState::Frozen {
+            return format!("{name} is frozen: connections stay open and nothing returns until it is thawed.");
         }
-        match self.rule() {
+        match self.serving_rule() {
             Some(rule) => {
                 let meaning = std::iter::once(self.meaning_of(&rule)).chain(self.impostors_in_words());
                 meaning.collect::<Vec<_>>().join(" ")
@@ -284,19 +299,19 @@ impl Model {
     /// What a rule would mean now.
     pub fn meaning_of(&self, rule: &SyncRule) -> String {
         let everybody: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        let primary = self.primary.as_ref().map_or("", NodeName::as_str);
+        let server = self.serving().map_or("", NodeName::as_str);
         let says = |name: &str| self.standing_for_commits(name);
-        let mut text = sync_rule::words(&rule.on(primary), &self.writer.plan.level, &everybody, says);
-        if rule.names().iter().any(|n| n.eq_ignore_ascii_case(primary)) {
+        let mut text = sync_rule::words(&rule.on(server), &self.writer.plan.level, &everybody, says);
+        if rule.names().iter().any(|n| n.eq_ignore_ascii_case(server)) {
             text.push_str(&format!(
-                " The rule names {primary} too. A server is no standby of its own, so {primary} never counts."
+                " The rule names {server} too. A server is no standby of its own, so {server} never counts."
             ));
         }
         text
     }
 
     /// The same with an eye on what the writer's commits wait for: where that is replay, paused replay stands in the way.
-    fn standing_for_commits(&self, name: &str) -> Option<Standing> {
+    pub(super) fn standing_for_commits(&self, name: &str) -> Option<Standing> {
         let paused = |n: &Node| n.sample.as_ref().is_some_and(|s| s.replay_paused);
         let node = self.nodes.iter().find(|n| n.name.as_str().eq_ignore_ascii_case(name));
         let held = self.writer.plan.level == "remote_apply" && node.is_some_and(paused);
@@ -308,33 +323,20 @@ impl Model {
         self.standing(name).map(|s| if held && s == Standing::Well { Standing::Paused } else { s })
     }
 
-    /// Whom the waiting commits wait for: of the standbys that count now, those that hold them up (all, when none does); and,
-    /// when fewer are connected than the rule needs, the listed ones that are not.
-    pub fn waited_for(&self) -> Vec<String> {
-        let Some(rule) = self.rule_at_work() else { return Vec::new() };
-        let counting = self.counting();
-        if counting.len() < rule.needed() as usize {
-            let missing = rule.names().iter().filter(|n| !counting.iter().any(|c| c.eq_ignore_ascii_case(n)));
-            return missing.cloned().collect();
-        }
-        let silent: Vec<String> =
-            counting.iter().filter(|n| self.standing_for_commits(n) != Some(Standing::Well)).cloned().collect();
-        if silent.is_empty() { counting } else { silent }
-    }
-
-    /// The standbys that count for a commit now, by PostgreSQL's own word: sync or quorum.
-    fn counting(&self) -> Vec<String> {
-        let senders = self.primary_node().and_then(|n| n.sample.as_ref()).map_or(&[][..], |s| &s.senders);
-        let counts = senders.iter().filter(|s| ["sync", "quorum"].contains(&s.sync_state.as_str()));
-        let mut names: Vec<String> = counts.map(|s| s.name.clone()).collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
     /// How old what is shown of a node is, in milliseconds, when it isn't fresh.
     pub fn stale_ms(&self, node: &Node) -> Option<u64> {
         (!node.answers()).then(|| self.now.ms_since(node.seen.unwrap_or(node.state_since)))
+    }
+}
+
+/// Whether a standby's place can be compared with the last known one of its upstream: both come from one look, or from two that are
+/// as old as each other. Places in two histories can't be; and how far a server was that has ended since is not known.
+fn can_be_compared(upstream: &Node, link: &Link) -> bool {
+    match link {
+        Link::Connected(_) => true,
+        Link::LastKnown { .. } => !matches!(upstream.state, NodeState::Exited(_)),
+        Link::Disconnected => upstream.answers(),
+        Link::Forked | Link::Unseen => false,
     }
 }
 

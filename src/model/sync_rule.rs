@@ -179,6 +179,12 @@ pub fn words(rule: &SyncRule, level: &str, everybody: &[&str], standing: impl Fn
         let before = if level == "off" { "before anything is on disk" } else { "when the primary has flushed it" };
         return format!("synchronous_commit = {level}: a commit returns {before}; it waits for no standby.{tail}");
     }
+    let follows = |n: &&str| standing(n).is_some_and(|s| s != Standing::Away);
+    if !rule.is_on() && !everybody.iter().any(follows) {
+        return "A commit returns when the primary has flushed it. No standby is connected: what is written now is on the \
+                primary alone."
+            .to_owned();
+    }
     if !rule.is_on() {
         return "A commit returns when the primary has flushed it. Standbys follow later. If the primary dies, what they \
                 lack is lost."

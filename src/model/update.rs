@@ -1,5 +1,6 @@
 //! The only place where the model changes. Dispatch only: the rooms are beside it.
 
+mod aftermath;
 mod commands;
 mod disk;
 mod handing_over;

@@ -11,25 +11,21 @@ use super::view::{Panel, View};
 use super::widgets::{self, Cell};
 use super::{detection, figures, prose};
 use crate::model::Model;
-use crate::model::standing::Link;
-use crate::model::sync_rule::SyncRule;
-
-/// One commit that hasn't returned.
-struct Wait {
-    who: String,
-    age_us: u64,
-    /// Whether the primary lists it as waiting for a standby, which it does only after the local flush.
-    listed: bool,
-    what: String,
-}
+use crate::model::sync_rule::{Standing, SyncRule};
+use crate::model::waits::Wait;
 
 /// Draws the panel.
 pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View) {
     let theme = &view.theme;
-    let waits = waits(model);
+    let waits = model.waits();
+    // Beside another primary it must be said where.
+    let place_of =
+        model.serving().filter(|_| model.serves_beside_another()).map_or(String::new(), |n| format!(" on {n}"));
     let title = match waits.len() {
-        0 => Line::from("Commits waiting"),
-        n => Line::from(vec![Span::raw("Commits waiting: "), Span::styled(n.to_string(), theme.warn)]),
+        0 => Line::from(format!("Commits waiting{place_of}")),
+        n => {
+            Line::from(vec![Span::raw(format!("Commits waiting{place_of}: ")), Span::styled(n.to_string(), theme.warn)])
+        }
     };
     let inner = widgets::panel(buf, place.area, title, view.focus == Panel::Commits, theme);
     if waits.is_empty() {
@@ -47,37 +43,6 @@ pub(super) fn render(buf: &mut Buffer, place: &Place, model: &Model, view: &View
     widgets::lines(buf, widgets::below(inner, list.height), foot);
 }
 
-/// What waits: as the primary lists it, then what the writer misses an answer to.
-fn waits(model: &Model) -> Vec<Wait> {
-    let seen = model.primary_node().and_then(|n| n.seen).unwrap_or(model.now);
-    let since_us = model.now.0.saturating_sub(seen.0);
-    let listed = model.waiting().iter().map(|w| Wait {
-        who: match w.application.strip_prefix("replab writer ") {
-            Some(n) => format!("client {n}"),
-            None => format!("pid {}", w.pid),
-        },
-        age_us: w.age_us.unsigned_abs() + since_us,
-        listed: true,
-        what: w.query.clone(),
-    });
-    let mut all: Vec<Wait> = listed.collect();
-    let since_us = model.now.0.saturating_sub(model.writer.pulse_at.0);
-    for flight in &model.writer.pulse.waiting {
-        let who = format!("client {}", flight.client);
-        match all.iter_mut().find(|w| w.who == who) {
-            Some(known) => known.what = format!("write {}", figures::count(flight.seq)),
-            None => all.push(Wait {
-                who,
-                age_us: flight.age_us + since_us,
-                listed: false,
-                what: format!("write {}", figures::count(flight.seq)),
-            }),
-        }
-    }
-    all.sort_by_key(|w| std::cmp::Reverse(w.age_us));
-    all
-}
-
 /// All of them in one line, where there is room for no more.
 fn summary(waits: &[Wait], model: &Model, theme: &Theme) -> Line<'static> {
     let oldest = waits.first().map_or(0, |w| w.age_us / 1_000);
@@ -92,8 +57,8 @@ fn rows(buf: &mut Buffer, area: Rect, waits: &[Wait], model: &Model, view: &View
     let theme = &view.theme;
     let wide = area.width >= 70;
     let (who, age, local) = (11, 6, if wide { 18 } else { 7 });
-    let what = if area.width >= 92 { 14 } else { 0 };
-    let rest = area.width.saturating_sub(who + age + local + what + 4);
+    let end = if area.width >= 92 { 14 } else { 0 };
+    let rest = area.width.saturating_sub(who + age + local + end + 4);
     let room = usize::from(area.height);
     let first = view.scrolled(Panel::Commits).min(waits.len().saturating_sub(room));
     let hidden = waits.len().saturating_sub(first + room);
@@ -101,6 +66,7 @@ fn rows(buf: &mut Buffer, area: Rect, waits: &[Wait], model: &Model, view: &View
     for (wait, y) in shown.zip(area.y..) {
         let old = figures::lasted(wait.age_us / 1_000);
         let (local_text, why) = (here(wait, wide), why(wait, model, wide));
+        let what = wait.seq.map_or_else(|| wait.query.clone(), |seq| format!("write {}", figures::count(seq)));
         widgets::row(
             buf,
             area,
@@ -110,7 +76,7 @@ fn rows(buf: &mut Buffer, area: Rect, waits: &[Wait], model: &Model, view: &View
                 Cell::right(age, &old, theme.warn),
                 Cell::new(local, local_text, if wait.listed { theme.good } else { theme.dim }),
                 Cell::new(rest, &why, Style::new()),
-                Cell::new(what, &wait.what, theme.dim),
+                Cell::new(end, &what, theme.dim),
             ],
         );
     }
@@ -130,15 +96,20 @@ fn here(wait: &Wait, wide: bool) -> &'static str {
 }
 
 fn why(wait: &Wait, model: &Model, wide: bool) -> String {
-    let primary = model.primary.as_ref().map_or("the primary", |p| p.as_str());
     if !wait.listed {
-        return format!("waits for an answer from {primary}");
+        return format!("waits for an answer from {}", server(model));
     }
-    let names = match model.rule() {
-        Some(SyncRule::Any(k, _)) => format!("{k} of {}", model.waited_for().join(", ")),
-        _ => model.waited_for().join(" and "),
-    };
-    if wide { format!("waits for {names} to {}", verb(model)) } else { format!("waits for {names}") }
+    let names = model.needs().in_words();
+    match (names.is_empty(), wide) {
+        (true, _) => "no rule holds it any more".to_owned(),
+        (false, true) => format!("waits for {names} to {}", verb(model)),
+        (false, false) => format!("waits for {names}"),
+    }
+}
+
+/// Where the clients are.
+fn server(model: &Model) -> &str {
+    model.serving().map_or("the primary", |p| p.as_str())
 }
 
 fn verb(model: &Model) -> &'static str {
@@ -171,24 +142,36 @@ fn idle(buf: &mut Buffer, inner: Rect, model: &Model, theme: &Theme) {
 
 /// The steps of a commit under the rule and the level in force.
 fn way(model: &Model) -> Vec<String> {
-    let primary = model.primary.as_ref().map_or("the primary", |p| p.as_str());
-    let (flush, answer) = (format!("{primary} flushes it"), "answer to the client".to_owned());
+    let (flush, answer) = (format!("{} flushes it", server(model)), "answer to the client".to_owned());
     let level = model.writer.plan.level.as_str();
-    let rule = model.rule_at_work().unwrap_or_default();
+    let rule = model.serving_rule_at_work().unwrap_or_default();
     let commit = "COMMIT".to_owned();
     match (level, &rule) {
         ("off", _) => vec![commit, answer, format!("{flush} a moment later")],
-        ("local", _) | (_, SyncRule::Off) => vec![commit, flush, answer, "standbys follow".to_owned()],
+        ("local", _) | (_, SyncRule::Off) if follows(model) => {
+            vec![commit, flush, answer, "standbys follow".to_owned()]
+        }
+        ("local", _) | (_, SyncRule::Off) => vec![commit, flush, answer],
         (_, SyncRule::Any(k, names)) => {
             vec![commit, flush, format!("{k} of {} {}", names.join(", "), confirms(level, *k == 1)), answer]
         }
         _ => {
-            let rungs = model.ladder();
-            let sync: Vec<&str> = rungs.iter().filter(|r| r.sync_state == "sync").map(|r| r.name.as_str()).collect();
-            let names = if sync.is_empty() { "standbys".to_owned() } else { sync.join(" and ") };
-            vec![commit, flush, format!("{names} {}", confirms(level, sync.len() == 1)), answer]
+            let rungs = model.ladder().into_iter().filter(|r| r.upstream.as_ref() == model.serving());
+            let sync: Vec<String> = rungs.filter(|r| r.sync_state == "sync").map(|r| r.name.to_string()).collect();
+            let k = rule.needed() as usize;
+            let names = match sync.len() < k {
+                true => format!("{k} of {}", model.listed_by(&rule).join(", ")),
+                false => sync.join(" and "),
+            };
+            vec![commit, flush, format!("{names} {}", confirms(level, k == 1)), answer]
         }
     }
+}
+
+/// Whether any standby is connected to the server that the clients write to.
+fn follows(model: &Model) -> bool {
+    let stands = |n: &crate::model::NodeName| model.standing(n.as_str()).is_some_and(|s| s != Standing::Away);
+    model.names().any(stands)
 }
 
 fn confirms(level: &str, one: bool) -> &'static str {
@@ -203,12 +186,12 @@ fn confirms(level: &str, one: bool) -> &'static str {
 }
 
 fn nothing(model: &Model) -> String {
-    let off = model.rule().is_some_and(|r| !r.is_on());
+    let off = model.serving_rule().is_some_and(|r| !r.is_on());
     let level = model.writer.plan.level.as_str();
     if off || ["off", "local"].contains(&level) {
         "None: commits don't wait for standbys now.".to_owned()
     } else {
-        "None waits for longer than a blink.".to_owned()
+        "None has waited for half a second.".to_owned()
     }
 }
 
@@ -233,11 +216,11 @@ fn foot(model: &Model, width: u16, theme: &Theme) -> Vec<Line<'static>> {
 
 /// What happens when a silent standby is dropped.
 fn then(model: &Model, dropped: &str) -> String {
-    let Some(rule) = model.rule() else { return "then the rule decides".to_owned() };
+    let Some(rule) = model.serving_rule() else { return "then the rule decides".to_owned() };
     let rungs = model.ladder();
-    let others = rungs
-        .iter()
-        .filter(|r| r.upstream == model.primary && rule.lists(r.name.as_str()) && r.name.as_str() != dropped);
+    let others = rungs.iter().filter(|r| {
+        r.upstream.as_ref() == model.serving() && rule.lists(r.name.as_str()) && r.name.as_str() != dropped
+    });
     let well: Vec<&str> = others.filter(|r| r.link.counts()).map(|r| r.name.as_str()).collect();
     match (&rule, well.len() >= rule.needed() as usize) {
         (SyncRule::First(1, _), true) => format!("then {} takes over", well[0]),
@@ -248,17 +231,16 @@ fn then(model: &Model, dropped: &str) -> String {
 
 /// Why commits wait where nothing counts down.
 fn until(model: &Model) -> Option<String> {
-    let primary = model.primary_node()?;
-    if !primary.answers() {
+    let server = model.serving_node()?;
+    if !server.answers() {
         return Some(format!(
             "{} doesn't answer: who waited is waiting still, as far as the clients know.",
-            primary.name
+            server.name
         ));
     }
-    let rule = model.rule_at_work()?;
-    let lost = |link: &Link| matches!(link, Link::Disconnected | Link::Forked);
-    let away = model.ladder().iter().filter(|r| rule.lists(r.name.as_str()) && lost(&r.link)).count();
-    let few = (rule.names().len().saturating_sub(away)) < rule.needed() as usize;
+    let rule = model.serving_rule_at_work()?;
+    let there = |n: &&String| model.standing(n).is_some_and(|s| s != Standing::Away);
+    let few = model.listed_by(&rule).iter().filter(there).count() < rule.needed() as usize;
     few.then(|| {
         "They wait until enough standbys are back, the rule is changed (S, s) or they are cancelled (c).".to_owned()
     })

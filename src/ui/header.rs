@@ -65,16 +65,18 @@ fn clock(model: &Model, view: &View) -> Vec<Span<'static>> {
     spans
 }
 
-/// The rule in force, in the server's own spelling.
+/// The rule in force where the clients are, in the server's own spelling.
 fn rule(model: &Model, view: &View) -> (String, Style) {
     let theme = &view.theme;
-    let fresh = model.primary_node().is_some_and(Node::answers) && model.engine_down.is_none();
+    let fresh = model.serving_node().is_some_and(Node::answers) && model.engine_down.is_none();
     let old = if fresh { "" } else { " (last known)" };
-    match model.rule_text() {
+    // Beside another primary it must be said whose rule it is.
+    let whose = model.serving().filter(|_| model.serves_beside_another()).map_or(String::new(), |n| format!("{n}: "));
+    match model.serving_rule_text() {
         None if model.stage != Stage::Live => (String::new(), theme.dim),
         None => ("no rule known".to_owned(), theme.dim),
-        Some(text) if text.trim().is_empty() => (format!("asynchronous{old}"), theme.strong),
-        Some(text) => (format!("{}{old}", text.trim()), theme.strong),
+        Some(text) if text.trim().is_empty() => (format!("{whose}asynchronous{old}"), theme.strong),
+        Some(text) => (format!("{whose}{}{old}", text.trim()), theme.strong),
     }
 }
 

@@ -99,10 +99,11 @@ fn slot_line(slot: &Slot, width: u16, theme: &Theme) -> Option<Line<'static>> {
     Some(Line::styled(prose::clip(&text, usize::from(width)), style))
 }
 
-/// From whom: the primary, and other upstreams where there are any. A row of theirs names its own.
+/// From whom: the server that the clients write to, where somebody follows it, and other upstreams. A row of theirs names its own.
 fn title(model: &Model, rungs: &[Rung]) -> Line<'static> {
-    let mut from: Vec<&str> = model.primary.iter().map(NodeName::as_str).collect();
-    for upstream in rungs.iter().filter_map(|r| r.upstream.as_ref()) {
+    let upstreams = || rungs.iter().filter_map(|r| r.upstream.as_ref());
+    let mut from: Vec<&str> = Vec::new();
+    for upstream in model.serving().into_iter().filter(|n| upstreams().any(|u| u == *n)).chain(upstreams()) {
         if !from.contains(&upstream.as_str()) {
             from.push(upstream.as_str());
         }
@@ -110,10 +111,10 @@ fn title(model: &Model, rungs: &[Rung]) -> Line<'static> {
     Line::from(if from.is_empty() { "Replication".to_owned() } else { format!("Replication from {}", from.join(", ")) })
 }
 
-/// The standby's name; with its upstream where that isn't the primary, because all figures compare the two.
+/// The standby's name; with its upstream where that isn't the server that the clients write to, because all figures compare the two.
 fn called(rung: &Rung, model: &Model) -> String {
     match &rung.upstream {
-        Some(up) if model.primary.as_ref() != Some(up) => format!("{}←{up}", rung.name),
+        Some(up) if model.serving() != Some(up) => format!("{}←{up}", rung.name),
         _ => rung.name.to_string(),
     }
 }
@@ -260,7 +261,11 @@ fn lag(rung: &Rung) -> String {
 
 fn bar_line(rung: &Rung, width: u16, span: u64, theme: &Theme) -> Line<'static> {
     let Some(wal) = rung.wal.filter(|_| rung.steps.iter().any(Option::is_some)) else {
-        let why = if rung.link == Link::Forked { "another history: not comparable" } else { "nothing known" };
+        let why = match rung.link {
+            Link::Forked => "another history: not comparable",
+            Link::Unseen => "nothing known",
+            _ => "nothing to compare with",
+        };
         return Line::styled(prose::clip(why, usize::from(width)), theme.dim);
     };
     let width = u64::from(width);
@@ -299,13 +304,14 @@ fn step_lines(rung: &Rung, theme: &Theme) -> Vec<Line<'static>> {
 fn steps_line(rung: &Rung, width: u16, theme: &Theme) -> Line<'static> {
     let value = if fresh(rung) { Style::new() } else { theme.dim };
     let long = width >= 112;
-    let mut spans = vec![Span::styled(if long { "" } else { "behind: " }, theme.dim)];
+    let lead = if rung.wal.is_some() { "behind: " } else { "at: " };
+    let mut spans = vec![Span::styled(if long { "" } else { lead }, theme.dim)];
     for (i, (word, lsn)) in STEPS.iter().zip(rung.steps).enumerate() {
         if i > 0 {
             spans.push(Span::styled(" ▸ ", theme.border));
         }
         let text = match lsn.zip(rung.wal) {
-            None => "–".to_owned(),
+            None => lsn.map_or_else(|| "–".to_owned(), |lsn| lsn.to_string()),
             Some((lsn, wal)) if long => format!("{lsn} (−{})", figures::bytes(wal.bytes_ahead_of(lsn))),
             Some((lsn, wal)) => figures::bytes(wal.bytes_ahead_of(lsn)),
         };

@@ -164,10 +164,10 @@ pub struct RuleDraft {
 impl RuleDraft {
     /// Begins with the rule in force and the standbys there are.
     pub fn new(model: &Model) -> Self {
-        let rule = model.rule().unwrap_or_default();
+        let rule = model.serving_rule().unwrap_or_default();
         let mut names: Vec<(String, bool)> = rule.names().iter().map(|n| (n.clone(), true)).collect();
-        let primary = model.primary.as_ref();
-        for node in model.nodes.iter().filter(|n| Some(&n.name) != primary) {
+        let server = model.serving();
+        for node in model.nodes.iter().filter(|n| Some(&n.name) != server) {
             if !rule.lists(node.name.as_str()) {
                 names.push((node.name.to_string(), false));
             }

@@ -32,7 +32,7 @@ fn commits_wait_for_no_primary() {
     let rule = "ANY 2 (p, s1, s2)";
     let mut lab = with_rule(rule);
     lab.see("p", primary(rule, &[("s1", "quorum", 100)], 3));
-    assert_eq!(lab.model.waited_for(), ["s2"]);
+    assert_eq!(lab.model.needs().in_words(), "s2");
 }
 
 #[test]

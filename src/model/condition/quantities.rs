@@ -140,11 +140,11 @@ quantities! {
     "replay_paused_by" true Text "nobody, person (`replay pause`, or its function) or postgresql (a setting is lower than on the primary)" => |m, n| fresh(n).map_or(Value::Unknown, |n| paused_by(m, n));
     "idle" true Text "yes when nothing but the heartbeat is written and nothing is behind" => |m, n| n.map_or(Value::Unknown, |n| text(yes(m.rung(n).idle)));
     "reachable" true Text "whether SQL answers" => |_, n| text(yes(n.is_some_and(Node::answers)));
-    "streaming" false Count "standbys that stream from the primary" => |m, _| standbys(m, |r| matches!(&r.link, Link::Connected(state) if state == "streaming"));
-    "lagging" false Count "standbys that have not replayed all that the primary has written" => |m, _| standbys(m, |r| r.behind != Some(0));
-    "rule" false Text "synchronous_standby_names of the primary, or off" => |m, _| m.rule_text().map_or(Value::Unknown, |r| text(if r.is_empty() { "off" } else { r }));
+    "streaming" false Count "standbys that stream from the server that the clients write to" => |m, _| standbys(m, |r| matches!(&r.link, Link::Connected(state) if state == "streaming"));
+    "lagging" false Count "standbys of that server that have not replayed all that it has written" => |m, _| standbys(m, |r| r.behind != Some(0));
+    "rule" false Text "synchronous_standby_names of the server that the clients write to, or off" => |m, _| m.serving_rule_text().map_or(Value::Unknown, |r| text(if r.is_empty() { "off" } else { r }));
     "level" false Text "synchronous_commit of the writer" => |m, _| text(&m.writer.plan.level);
-    "waiting" false Count "commits that wait for a standby on the primary" => |m, _| fresh(m.primary_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().len() as f64));
+    "waiting" false Count "commits that wait for a standby on the server that the clients write to" => |m, _| fresh(m.serving_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().len() as f64));
     "tried" false Count "writes attempted" => |m, _| Value::Number(m.ledger.counts().tried as f64);
     "acked" false Count "writes acknowledged" => |m, _| Value::Number(m.ledger.counts().acked as f64);
     "warned" false Count "writes acknowledged with a warning" => |m, _| Value::Number(m.ledger.counts().acked_with_warning as f64);
@@ -181,7 +181,7 @@ quantities! {
     "round_trips" true Count "round trips over the clients' link, while a relay carries it" => |m, n| clients(m, n).map_or(Value::Unknown, |t| Value::Number(t.round_trips as f64));
     "disk_free" false Bytes "bytes free where the nodes' data is" => |m, _| m.disk_free.map_or(Value::Unknown, |b| Value::Number(b as f64));
     "writer_held" false Text "yes while the writer is held because the disk is low" => |m, _| text(yes(m.disk_low));
-    "longest_wait" false Time "how long the commit that waits longest has waited for a standby" => |m, _| fresh(m.primary_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().iter().map(|w| w.age_us).max().unwrap_or(0) as f64 / 1e3));
+    "longest_wait" false Time "how long the commit that waits longest has waited for a standby" => |m, _| fresh(m.serving_node()).map_or(Value::Unknown, |_| Value::Number(m.waiting().iter().map(|w| w.age_us).max().unwrap_or(0) as f64 / 1e3));
     "slowest" false Time "the longest commit latency, over the last pulse" => |m, _| m.writer.pulse.max_us.map_or(Value::Unknown, |us| Value::Number(us as f64 / 1e3));
     "rows" true Count "rows of the writer that the node had at the last verify" => |m, n| tally(m, n).map_or(Value::Unknown, |t| Value::Number(t.rows as f64));
     "differing" false Count "writer rows present on only one of the two: a node or the primary; over all nodes, at the last verify" => |m, _| differing(m).map_or(Value::Unknown, |n| Value::Number(n as f64));
@@ -275,11 +275,11 @@ fn state_word(node: &Node) -> &'static str {
     }
 }
 
-/// How many standbys of the primary are so.
+/// How many standbys of the server that the clients write to are so.
 fn standbys(model: &Model, so: impl Fn(&Rung) -> bool) -> Value {
-    let Some(primary) = fresh(model.primary_node()) else { return Value::Unknown };
+    let Some(server) = fresh(model.serving_node()) else { return Value::Unknown };
     let ladder = model.ladder();
-    Value::Number(ladder.iter().filter(|r| r.upstream.as_ref() == Some(&primary.name) && so(r)).count() as f64)
+    Value::Number(ladder.iter().filter(|r| r.upstream.as_ref() == Some(&server.name) && so(r)).count() as f64)
 }
 
 fn slot(model: &Model, node: Option<&Node>) -> Option<Slot> {

@@ -153,8 +153,8 @@ fn appear(model: &mut Model, name: &NodeName, upstream: Option<NodeName>) {
 
 /// Names in a new rule that no standby has: PostgreSQL takes them all the same.
 fn call_out_strangers(model: &mut Model, rule: &SyncRule) {
-    let primary = model.primary.clone();
-    let own = |name: &str| primary.as_ref().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
+    let server = model.serving().cloned();
+    let own = |name: &str| server.as_ref().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
     let known = |name: &str| name == "*" || model.standing(name).is_some();
     let (there, strangers): (Vec<&String>, Vec<&String>) = rule.names().iter().partition(|n| known(n));
     let enough = there.iter().any(|n| *n == "*") || there.len() >= rule.needed() as usize;
@@ -227,7 +227,7 @@ fn election_doubt(model: &Model, chosen: &NodeName) -> Option<String> {
 
 /// What needs no adapter's answer.
 fn at_once(model: &mut Model, command: &Command, origin: Origin) -> Option<Vec<Effect>> {
-    let plan = &mut model.writer.plan;
+    let (before, plan) = (model.serving().cloned(), &mut model.writer.plan);
     match command {
         Command::Commit(level) => {
             plan.level.clone_from(level);
@@ -241,6 +241,7 @@ fn at_once(model: &mut Model, command: &Command, origin: Origin) -> Option<Vec<E
         Command::Target(node) => {
             model.writer.follows = node.is_none();
             plan.target = node.clone().or_else(|| model.primary.clone());
+            super::outcomes::leave_waiting_behind(model, before.as_ref());
         }
         Command::AutoFailover(auto) => {
             let effect = handing_over::set_detector(model, auto.clone());
@@ -346,11 +347,12 @@ impl Model {
 
 fn act_of(model: &Model, command: &Command, origin: Origin) -> Result<Act, String> {
     let primary = || model.primary.clone().ok_or("there is no primary");
+    let serving = || model.serving().cloned().ok_or("there is no primary");
     Ok(match command.clone() {
-        Command::Sync(rule) => Act::ApplyRule { node: primary()?, rule, nudge: model.heartbeat },
+        Command::Sync(rule) => Act::ApplyRule { node: serving()?, rule, nudge: model.heartbeat },
         Command::Set { name, value, node } => Act::Set { nodes: targets(model, node), name, value },
-        Command::Cancel => Act::CancelWaiting { node: primary()?, terminate: false },
-        Command::Terminate => Act::CancelWaiting { node: primary()?, terminate: true },
+        Command::Cancel => Act::CancelWaiting { node: serving()?, terminate: false },
+        Command::Terminate => Act::CancelWaiting { node: serving()?, terminate: true },
         Command::Kill(n) | Command::Fence(n) => Act::Kill(n),
         Command::Stop(n) => Act::Stop(n),
         Command::Start(n) => Act::Start(n),

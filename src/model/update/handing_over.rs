@@ -398,7 +398,7 @@ fn carry_promises(model: &mut Model, doubt: Option<String>) {
 pub fn take_office(model: &mut Model, name: &NodeName, doubt: Option<String>) -> Vec<Effect> {
     model.rule_seen = None;
     carry_promises(model, doubt);
-    super::outcomes::leave_waiting_behind(model, name);
+    let served = model.serving().cloned();
     model.primary = Some(name.clone());
     if let Some(node) = model.node_mut(name) {
         node.upstream = None;
@@ -416,6 +416,7 @@ pub fn take_office(model: &mut Model, name: &NodeName, doubt: Option<String>) ->
         model.writer.plan.target = Some(name.clone());
         effects.push(Effect::Writer(model.writer.plan.clone()));
     }
+    super::outcomes::leave_waiting_behind(model, served.as_ref());
     if model.heartbeat {
         model.heart_since = now;
         effects.push(Effect::Heartbeat(Some(name.clone())));

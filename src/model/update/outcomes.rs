@@ -218,8 +218,8 @@ fn rule_applied(model: &mut Model, happened: &Happened) {
     model.rule_seen = None;
     let Happened::Rule { names } = happened else { return };
     model.ledger.ruled |= !names.is_empty();
-    let primary = model.primary.clone();
-    if let Some(sample) = primary.and_then(|p| model.node_mut(&p)).and_then(|n| n.sample.as_mut()) {
+    let server = model.serving().cloned();
+    if let Some(sample) = server.and_then(|p| model.node_mut(&p)).and_then(|n| n.sample.as_mut()) {
         sample.settings.synchronous_standby_names.clone_from(names);
     }
 }
@@ -272,14 +272,20 @@ fn holds_no_more(model: &mut Model, name: &NodeName) {
     model.verification = read.and_then(|v| v.without(name, model.primary.as_ref()));
 }
 
-/// Commits that wait on the old primary go on waiting there, whoever writes elsewhere: nobody may say that they returned.
-pub fn leave_waiting_behind(model: &mut Model, chosen: &NodeName) {
+/// The clients may have gone from a server to another: commits that wait on the old one go on waiting there, and nobody may say that
+/// they returned.
+pub fn leave_waiting_behind(model: &mut Model, before: Option<&NodeName>) {
+    if model.serving() == before {
+        return;
+    }
     let told = std::mem::take(&mut model.waiting_told);
-    let Some(old) = model.primary_node().filter(|n| n.name != *chosen && n.answers()) else { return };
+    let Some(old) = before.and_then(|n| model.node(n)).filter(|n| n.answers()) else { return };
     let waiting = old.sample.as_ref().map_or(0, |s| s.waiting.len());
     if told > 0 && waiting > 0 {
-        let left = if model.writer.follows { "; the writer moved on and won't learn what becomes of them" } else { "" };
-        let text = format!("{waiting} commits still wait on {}{left}", old.name);
+        let text = format!(
+            "{waiting} commits still wait on {}; the writer moved on and won't learn what becomes of them",
+            old.name
+        );
         model.say(Who::Lab, Tone::Warn, text);
     }
 }

@@ -8,7 +8,7 @@ use crate::model::ledger::{Ack, IdRange};
 use crate::model::msg::{Effect, WriterPulse};
 use crate::model::shortfall::Shortfall;
 use crate::model::standing::Link;
-use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage, Stamp};
+use crate::model::{Logged, Lsn, Model, Node, NodeName, Stage, Stamp, outage};
 
 /// Log lines kept per node.
 const LOG_LINES: usize = 500;
@@ -193,6 +193,8 @@ fn sampled(model: &mut Model, name: &NodeName, sample: Sample) {
     tell_rival(model, name);
     if model.primary.as_ref() == Some(name) {
         settle_promise(model);
+    }
+    if model.serving() == Some(name) {
         tell_waiting(model);
     }
     tell_links(model, Some(name));
@@ -313,15 +315,16 @@ fn all_have(model: &Model, at: Lsn) -> bool {
 }
 
 fn tell_waiting(model: &mut Model) {
-    let waiting = model.waiting().len();
+    let waiting = model.waits().iter().filter(|w| w.listed).count();
     // Where there is no rule any more, they are just being let go.
-    let ruled = model.rule_text().is_some_and(|text| !text.trim().is_empty());
+    let ruled = model.serving_rule_text().is_some_and(|text| !text.trim().is_empty());
     match (model.waiting_told, waiting) {
-        (0, 1..) if ruled && oldest_waits(model) && !model.comes_to_itself() => {
-            let whom = model.waited_for().join(", ");
-            let text = format!(
-                "{waiting} commits wait for a synchronous standby ({whom}): done on the primary, not acknowledged"
-            );
+        (0, 1..) if ruled && !model.comes_to_itself() => {
+            let whom = model.needs().in_words();
+            let server = model.serving().map_or("the primary", NodeName::as_str);
+            let wait = if waiting == 1 { "commit waits" } else { "commits wait" };
+            let text =
+                format!("{waiting} {wait} for a synchronous standby ({whom}): done on {server}, not acknowledged");
             model.say(Who::Lab, Tone::Warn, text);
             model.waiting_told = waiting;
         }
@@ -331,11 +334,6 @@ fn tell_waiting(model: &mut Model) {
         }
         _ => {}
     }
-}
-
-/// Every synchronous commit waits a millisecond; what is worth a sentence waits for longer.
-fn oldest_waits(model: &Model) -> bool {
-    model.waiting().iter().any(|w| w.age_us > 200_000)
 }
 
 /// Says once when a standby's link changes its nature: those that a look at this node tells of, or all.
@@ -358,8 +356,12 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
         // What broke while replab stood still mends itself; if it doesn't, that is told then.
         let lost = matches!(rung.link, Link::LastKnown { .. } | Link::Disconnected);
         let own = lost && model.comes_to_itself();
+        let cut = rung.upstream.as_ref().is_some_and(|up| model.links.between(up, &rung.name).cut);
         let Some(node) = model.node_mut(&rung.name) else { continue };
         let frozen = node.state == NodeState::Frozen;
+        let receives =
+            node.sample.as_ref().is_some_and(|s| s.receiver.as_ref().is_some_and(|r| r.status == "streaming"));
+        let takes_itself_for_connected = cut && receives && node.answers();
         if own && node.state == NodeState::Running {
             continue;
         }
@@ -381,6 +383,11 @@ fn tell_links(model: &mut Model, seen: Option<&NodeName>) {
                 ),
             ),
             Link::Connected(state) if state == "streaming" => (Tone::Good, format!("{name} streams from {upstream}")),
+            Link::Disconnected if takes_itself_for_connected => {
+                let text =
+                    format!("{upstream} gave up on {name} and closed the connection; behind the cut {name} isn't told");
+                (Tone::Warn, text)
+            }
             Link::Disconnected => (Tone::Warn, format!("{name} is not connected to {upstream} any more")),
             _ => continue,
         };
@@ -408,9 +415,8 @@ fn changed_state(model: &mut Model, name: &NodeName, state: NodeState) {
     if node.state == state || (matches!((&node.state, &state), (NodeState::Exited(_), NodeState::Exited(_)))) {
         return;
     }
-    let commands = || model.ops.values().filter_map(|op| op.command.as_ref());
-    let moves = |c: &Command| matches!(c, Command::Failover { .. } | Command::Switchover(_) | Command::Rejoin { .. });
-    let expected = model.is_resetting() || commands().any(|c| moves(c) || c.to_string().ends_with(name.as_str()));
+    let mut commands = model.ops.values().filter_map(|op| op.command.as_ref());
+    let expected = commands.any(|c| outage::ends(model, c, name));
     let Some(node) = model.node_mut(name) else { return };
     node.state = state.clone();
     node.state_since = now;

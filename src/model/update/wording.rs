@@ -1,11 +1,11 @@
 //! After each act one sentence: what happened, why, and what to look at. Words only; changes nothing.
 
+use super::aftermath;
 use crate::model::cluster::SlotRow;
 use crate::model::command::{Command, Rate};
 use crate::model::journal::Tone;
 use crate::model::ledger::{Ids, and, count, or};
 use crate::model::lineage::Era;
-use crate::model::links::{Harm, Which};
 use crate::model::msg::{Happened, Rejoined, Road, SqlResult, Taken};
 use crate::model::verdict::{Side, Verdict};
 use crate::model::{Model, Node, NodeName, Stamp};
@@ -118,12 +118,7 @@ pub fn after(model: &Model, command: &Command, happened: &Happened, since: Stamp
         (Command::Cancel | Command::Terminate, Happened::Sessions(0)) => {
             (Tone::Plain, format!("{command}: no commit waited for a standby, so nothing was done"))
         }
-        (Command::Cancel, Happened::Sessions(n)) => (
-            Tone::Warn,
-            format!(
-                "{n} waits cancelled: those commits are acknowledged with a warning; they are there on the primary, perhaps nowhere else"
-            ),
-        ),
+        (Command::Cancel, Happened::Sessions(n)) => (Tone::Warn, aftermath::cancelled(model, *n)),
         (Command::Terminate, Happened::Sessions(n)) => {
             (Tone::Warn, format!("{n} sessions ended: their clients never learn that the commits are there"))
         }
@@ -223,22 +218,12 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
         }
         Command::Sync(_) => format!("the rule is in force. {}", model.rule_in_words()),
         Command::Set { name, value, .. } => format!("{name} = {value} is in force after a reload"),
-        Command::Kill(n) if model.primary.as_ref() == Some(n) => {
-            format!("{n} is killed: no server accepts writes until {n} is started or a standby is promoted")
-        }
-        Command::Fence(n) => match &model.primary {
-            Some(p) => format!(
-                "{n} is fenced: {p} is the only primary. `verify` says what is lost, `rejoin {n}` brings it back"
-            ),
-            None => format!("{n} is fenced"),
-        },
+        Command::Kill(n) => aftermath::killed(model, n),
+        Command::Stop(n) => aftermath::stopped(model, n),
+        Command::Freeze(n) => aftermath::frozen(model, n),
+        Command::Fence(n) => aftermath::fenced(model, n),
         Command::FollowAll(upstream) => format!("every standby that can is told to follow {upstream}"),
-        Command::Kill(n) => format!("{n} is killed: its connections closed at once, so its upstream knows"),
-        Command::Stop(n) => format!("{n} is shut down cleanly: it sent what it had"),
         Command::Start(n) => format!("{n} is started"),
-        Command::Freeze(n) => {
-            format!("{n} is frozen: connected but silent. The others give up on it only after a timeout")
-        }
         Command::Thaw(n) => format!("{n} goes on where it was"),
         Command::Follow { standby, upstream } => format!("{standby} is told to follow {upstream}"),
         Command::Add { name, .. } => format!("{name} is a standby made by pg_basebackup"),
@@ -249,8 +234,8 @@ fn plain(model: &Model, command: &Command) -> (Tone, String) {
         Command::Raise(n) => format!("{n} is restarted with settings as high as its primary's, and replays again"),
         Command::PauseReplay(n) => format!("replay on {n} is paused: it receives and flushes, but shows nothing new"),
         Command::ResumeReplay(n) => format!("replay on {n} goes on"),
-        Command::Link(harm, which) if !model.has_link(which) => to_come(*harm, which),
-        Command::Link(harm, which) => link(*harm, which),
+        Command::Link(harm, which) if !model.has_link(which) => aftermath::to_come(*harm, which),
+        Command::Link(harm, which) => aftermath::link(model, *harm, which),
         Command::Heal(None) => "every link carries again".to_owned(),
         Command::Heal(Some(which)) => format!("{} carries again", which.in_words()),
         other => format!("{other}: done"),
@@ -277,35 +262,6 @@ fn tone_of(command: &Command) -> Tone {
         | Command::AddFresh(_) => Tone::Good,
         _ => Tone::Plain,
     }
-}
-
-fn link(harm: Harm, which: &Which) -> String {
-    let what = which.in_words();
-    match (harm, which) {
-        (Harm::Cut, Which::Of(end)) => format!("{end} is isolated: {what} is cut, silently; nobody is told"),
-        (Harm::Cut, Which::Toward(a, b)) => {
-            format!("{what} is cut, silently: {b} hears nothing from {a}, and {a} still hears {b}")
-        }
-        (Harm::Cut, _) => format!("{what} is cut, silently: neither side is told"),
-        (Harm::Refuse, _) => {
-            format!("connections are refused on {what}: open ones are reset, so both sides know at once")
-        }
-        (Harm::Slow(slow), Which::Toward(..)) => format!("everything on {what} comes {slow} later"),
-        (Harm::Slow(slow), _) => format!("everything on {what} comes {slow} later, each way"),
-        (Harm::Throttle(_), _) => format!("{what} carries {} and no more", harm.amount()),
-    }
-}
-
-/// Of a fault between ends of which neither follows the other now: it is the pair's, and waits for its link.
-fn to_come(harm: Harm, which: &Which) -> String {
-    let what = which.in_words();
-    let fault = match harm {
-        Harm::Cut => "cut".to_owned(),
-        Harm::Refuse => "refused".to_owned(),
-        Harm::Slow(slow) => format!("slowed by {slow}"),
-        Harm::Throttle(_) => format!("limited to {}", harm.amount()),
-    };
-    format!("nothing goes over {what} now; from its first connection on it is {fault}")
 }
 
 /// Of a slot whose wal_status has changed; a lost one with PostgreSQL's word for why, where it has one.

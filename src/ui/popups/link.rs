@@ -41,7 +41,7 @@ pub(crate) fn acts(model: &Model, draft: &LinkDraft) -> Vec<(Command, &'static s
         (Command::Link(Harm::Cut, both()), "silent, both ways"),
         (Command::Link(Harm::Cut, way(&other, &me)), "silent, this way only"),
         (Command::Link(Harm::Cut, way(&me, &other)), "silent, this way only"),
-        (Command::Link(Harm::Refuse, both()), "reset, so both sides know at once"),
+        (Command::Link(Harm::Refuse, both()), "open ones are reset, new ones refused"),
         (Command::Link(Harm::Slow(slow), both()), "later by so much, each way"),
         (Command::Link(Harm::Throttle(rate), both()), "no more than this, each way"),
         (Command::Link(Harm::Cut, Which::Of(me.clone())), "cut every link of it, its clients' too"),

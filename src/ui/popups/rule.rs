@@ -19,7 +19,9 @@ const KINDS: [(&str, &str); 3] = [
 pub(super) fn render(buf: &mut Buffer, draft: &RuleDraft, model: &Model, view: &View) {
     let theme = &view.theme;
     let foot = "↑↓ line   ←→ change   Space lists a name   [ ] moves it   Enter applies   Esc";
-    let inner = window(buf, (84, draft.names.len() as u16 + 12), "Synchronous rule", foot, theme);
+    let whose = model.serving().filter(|_| model.serves_beside_another()).map_or(String::new(), |n| format!(" of {n}"));
+    let title = format!("Synchronous rule{whose}");
+    let inner = window(buf, (84, draft.names.len() as u16 + 12), &title, foot, theme);
     let (kind, meaning) = KINDS[usize::from(draft.kind.min(2))];
     let mut lines = vec![line(draft, 0, view, "kind", &format!("◀ {kind} ▶"), meaning)];
     let k = if draft.kind == 0 { "–".to_owned() } else { format!("◀ {} ▶", draft.k) };
@@ -34,7 +36,7 @@ pub(super) fn render(buf: &mut Buffer, draft: &RuleDraft, model: &Model, view: &
             (2, true) => "counts like the others",
             _ => "",
         };
-        let own = model.primary.as_ref().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
+        let own = model.serving().is_some_and(|p| p.as_str().eq_ignore_ascii_case(name));
         let stranger = model.standing(name).is_none() && name != "*";
         let note = match (own, stranger) {
             (true, _) => "the primary itself: never counts",
