@@ -2,11 +2,11 @@
 //! [`Msg::Done`]. Decides nothing that isn't in the act; the order of steps inside an act is its whole knowledge.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -39,9 +39,6 @@ pub use keep::keep;
 pub use links::{count, dial_again};
 pub use steps::Steps;
 
-/// More clients than a writer can ever have had.
-const CLIENTS_PER_GENERATION: u32 = 100_000;
-
 /// Why an act failed: for a person, with the next step where one is known.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -65,6 +62,9 @@ impl From<std::io::Error> for Failure {
         Self(error.to_string())
     }
 }
+
+/// The writers, and the task that passes on what they tell.
+type Staff = (Writers, JoinHandle<()>);
 
 /// What an act gives.
 pub type Done = Result<Happened, Failure>;
@@ -92,9 +92,7 @@ pub struct Lab<R: Runtime> {
     /// The template's key.
     pub key: TemplateKey,
     /// The writers; none while the lab is reset.
-    writers: Mutex<Option<Writers>>,
-    /// How many writers there were: each generation numbers its clients anew.
-    generation: AtomicU32,
+    writers: Mutex<Option<Staff>>,
     /// Where messages go.
     pub out: mpsc::Sender<Msg>,
     /// Ends everything of the lab.
@@ -125,7 +123,6 @@ impl<R: Runtime> Lab<R> {
             passwords: Passwords::random()?,
             key,
             writers: Mutex::default(),
-            generation: AtomicU32::new(0),
             out,
             end: CancellationToken::new(),
             nodes: Mutex::default(),
@@ -151,29 +148,31 @@ impl<R: Runtime> Lab<R> {
         self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writers(&self) -> MutexGuard<'_, Option<Writers>> {
+    fn writers(&self) -> MutexGuard<'_, Option<Staff>> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the writers, with client numbers that this lab has not used.
+    /// Starts the writers. Their clients are numbered from 1: what those before them tried is in no table of this cluster.
     pub fn start_writers(&self) -> std::io::Result<()> {
-        let first = self.generation.fetch_add(1, Ordering::Relaxed) * CLIENTS_PER_GENERATION + 1;
-        let writers = Writers::spawn(self.passwords.writer.clone(), first, workload::forward(self.out.clone()))?;
-        *self.writers() = Some(writers);
+        let (events, passing) = workload::forward(self.out.clone());
+        let writers = Writers::spawn(self.passwords.writer.clone(), 1, events)?;
+        *self.writers() = Some((writers, passing));
         Ok(())
     }
 
-    /// Ends the writers; returns when their last books are on the way.
+    /// Ends the writers; returns when their last books have been sent: later ones are of other clients, whatever their numbers.
     pub async fn stop_writers(&self) {
         let writers = self.writers().take();
-        if let Some(writers) = writers {
+        if let Some((writers, passing)) = writers {
             writers.stop().await;
+            // It ends with the writers.
+            drop(passing.await);
         }
     }
 
     /// So many writes beside the plan.
     pub fn burst(&self, count: u32) {
-        if let Some(writers) = &*self.writers() {
+        if let Some((writers, _)) = &*self.writers() {
             writers.command(WriterCommand::Burst(u64::from(count)));
         }
     }

@@ -102,6 +102,9 @@ pub struct Node {
     /// How many bytes of WAL a second came between the last three looks, the latest first.
     #[serde(default)]
     pub grew: [u64; 2],
+    /// When something was last done whose outcome for it, or for its links, only a look tells.
+    #[serde(default)]
+    pub acted: Option<Stamp>,
     /// Since when it can't be asked, and why.
     pub unreachable: Option<(Stamp, String)>,
     /// What is being done to it ("pg_basebackup", "starting"), while that goes on.
@@ -144,6 +147,7 @@ impl Node {
             seen: None,
             before: None,
             grew: [0; 2],
+            acted: None,
             unreachable: None,
             phase: None,
             logs: VecDeque::new(),
@@ -191,6 +195,9 @@ pub struct Op {
     pub unsafe_election: Option<String>,
     /// For `follow all`: whom it tells.
     pub targets: Vec<NodeName>,
+    /// Whether it hasn't begun: it waits for a look that is younger than what was last done.
+    #[serde(default)]
+    pub put_off: bool,
 }
 
 /// The major version of PostgreSQL that a lab has when nobody asks for another.

@@ -1388,6 +1388,7 @@ fn moving_the_primary_is_refused_where_it_makes_no_sense() {
         assert!(lab.last_words().contains("would wait for it until wal_sender_timeout"), "{}", lab.last_words());
         lab.say(cure);
         lab.done(id + 1, Ok(Happened::Plain));
+        lab.see_all("");
     }
     // No standby at all.
     let mut lab = Lab::live(None);

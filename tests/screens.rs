@@ -118,6 +118,7 @@ fn faults() {
     both("slots", &models::slots(), &on_slots);
     assert_snapshot!("zoom_Slots", picture(&models::slots(), &View { zoom: true, ..on_slots }, (100, 30)));
     both("split_brain", &models::split_brain(), &view());
+    both("left_on_the_old_primary", &models::left_on_the_old_primary(), &view());
     assert!(picture(&models::split_brain(), &view(), (80, 24)).contains("SPLIT BRAIN: s1 and p accept writes"));
     let small = ["diverged · seen", "s2 primary", "s1 down"];
     let large = ["diverged · seen", "tl 1→2 of s1 at 0/5A1C3F0, 1→2 of s2 at 0/5A1C3F0", "tl 2 of s2"];

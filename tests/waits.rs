@@ -4,8 +4,11 @@
 use replab::model::cluster::{
     Look, NodeSettings, NodeState, Observation, ReceiverRow, Role, Sample, SenderRow, WaitingCommit,
 };
+use replab::model::election::Answer;
+use replab::model::ledger::Ids;
 use replab::model::msg::{
-    Effect, Happened, InFlight, Msg, OpId, Opening, Origin, Outcome, Topology, WriterPlan, WriterPulse,
+    Act, Effect, Happened, InFlight, Msg, OpId, Opening, Origin, Outcome, Reached, SqlResult, Taken, Topology,
+    WriterPlan, WriterPulse,
 };
 use replab::model::standing::Link;
 use replab::model::{Lsn, Model, NodeName, Stamp, update};
@@ -39,7 +42,13 @@ impl Lab {
         for node in &names {
             lab.state(node, NodeState::Running);
         }
-        let up = Happened::BroughtUp { ms: 500, postgres: "18.6".into(), system_identifier: 7, direct_links: None };
+        let up = Happened::BroughtUp {
+            ms: 500,
+            postgres: "18.6".into(),
+            system_identifier: 7,
+            direct_links: None,
+            no_freezer: None,
+        };
         lab.done(0, Ok(up));
         lab.wait_ms(2_000);
         lab.see_all("", &[]);
@@ -171,6 +180,7 @@ fn sample(role: Role, wal: u64) -> Sample {
         receiver: None,
         slots: Vec::new(),
         waiting: Vec::new(),
+        limits: None,
         settings: NodeSettings {
             synchronous_commit: "on".into(),
             wal_sender_timeout_ms: 60_000,
@@ -249,7 +259,7 @@ fn waits_rule_stream_and_countdown_are_those_of_the_server_where_the_clients_are
     assert_eq!(lab.needs(), ("1 of s1, s2".to_owned(), true));
     let words = format!("{} {}", lab.model.split_brain_in_words().unwrap(), lab.model.rule_in_words());
     assert!(
-        words.contains("On p: A commit returns when any 1 of s1, s2 has flushed it. Only 0 of them can now"),
+        words.contains("On p: A commit returns when any 1 of s1, s2 has flushed it. No required standby answers now"),
         "{words}"
     );
     assert!(matches!(lab.link("s2"), Link::LastKnown { ms, .. } if ms >= 3_000), "{:?}", lab.link("s2"));
@@ -503,5 +513,133 @@ fn a_crash_is_expected_only_where_a_command_ends_that_node() {
         ("verify", "p", true),
     ] {
         assert_eq!(crash(command, node), told, "{command}: {node}");
+    }
+}
+
+/// p hands over to s1 and follows it, by what the operation itself tells; no look has come since.
+fn handed_over() -> Lab {
+    let mut lab = Lab::live(2);
+    lab.say("switchover s1");
+    let id = lab.model.next_op - 1;
+    lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
+    let followed = vec![name("s2"), name("p")];
+    let taken = Taken { timeline: 2, fork: Some(Lsn(100)), names: String::new(), missed: vec![], followed };
+    lab.done(id, Ok(Happened::HandedOver(taken)));
+    lab
+}
+
+fn runs(effects: &[Effect], what: fn(&Act) -> bool) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::Run(_, act) if what(act)))
+}
+
+/// What was known of p and s1 is older than the handover: the way back waits for a look at both.
+#[test]
+fn a_switchover_back_at_once_waits_for_the_look() {
+    let mut lab = handed_over();
+    let begun = lab.model.next_op;
+    assert_eq!(lab.say("switchover p"), [], "{}", lab.last_words());
+    assert!(lab.model.ops.get(&OpId(begun)).is_some_and(|op| op.put_off), "{}", lab.last_words());
+    lab.see("p", Sample { timeline: 2, ..standby(100) });
+    assert!(lab.model.ops.contains_key(&OpId(begun)));
+    let s1 = Sample { timeline: 2, senders: vec![row("s2", "async", 1), row("p", "async", 1)], ..ruled("") };
+    let effects = lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::Sample(Box::new(s1)))));
+    assert!(
+        runs(
+            &effects,
+            |act| matches!(act, Act::Switchover { old, node, .. } if old.as_str() == "s1" && node.as_str() == "p")
+        ),
+        "{effects:?}"
+    );
+    assert!(!lab.model.ops[&OpId(begun)].put_off);
+    assert!(!lab.said("is a primary already") && !lab.said("doesn't stream from"));
+}
+
+/// A look that doesn't come isn't waited for without end, and what it would have to show is said.
+#[test]
+fn a_look_that_does_not_come_is_waited_for_two_seconds() {
+    let mut lab = handed_over();
+    let begun = lab.model.next_op;
+    lab.say("switchover p");
+    lab.wait_ms(1_900);
+    assert!(lab.model.ops.contains_key(&OpId(begun)));
+    lab.wait_ms(200);
+    assert!(lab.model.ops.is_empty());
+    assert_eq!(lab.last_words(), "switchover p: p doesn't stream from s1, so it can't get everything");
+    assert!(lab.model.ended[&OpId(begun)].is_some());
+}
+
+/// What a person's SQL did is seen by a look only.
+#[test]
+fn what_sql_did_is_looked_at_before_anything_is_refused_for_it() {
+    let mut lab = Lab::live(2);
+    lab.say("sql s1 SELECT pg_wal_replay_pause()");
+    lab.ends(Happened::Sql(SqlResult::default()));
+    assert_eq!(lab.say("replay resume s1"), []);
+    let paused = Sample { replay_paused: true, ..standby(100) };
+    let effects = lab.msg(Msg::Observed(Observation::Node(name("s1"), Look::Sample(Box::new(paused)))));
+    assert!(runs(&effects, |act| matches!(act, Act::Replay { pause: false, .. })), "{effects:?}");
+}
+
+/// A node that just came back isn't brought back again because of what it was before.
+#[test]
+fn a_node_that_just_came_back_does_not_come_back_twice() {
+    let mut lab = Lab::live(2);
+    lab.act("kill p");
+    lab.promote("s1");
+    lab.see("s1", Sample { timeline: 2, ..ruled("") });
+    lab.say("rejoin p");
+    let back = replab::model::msg::Rejoined {
+        road: replab::model::msg::Road::Straight,
+        detour: None,
+        source: name("s1"),
+        fork: None,
+        end: None,
+        only: Ok(Ids::new()),
+    };
+    lab.ends(Happened::Rejoined(back));
+    assert_eq!(lab.say("rejoin p"), []);
+    lab.see("p", Sample { timeline: 2, ..standby(100) });
+    let s1 = Sample { timeline: 2, senders: vec![row("p", "async", 1)], ..ruled("") };
+    lab.see("s1", s1);
+    assert_eq!(lab.last_words(), "rejoin p: p is a healthy standby: it streams from s1");
+}
+
+/// Nobody streams across a cut: a failover by hand needs no look to know.
+#[test]
+fn a_failover_right_after_the_cut_is_not_refused_for_what_was_before() {
+    let mut lab = Lab::live(2);
+    assert!(lab.say("failover").is_empty() && lab.last_words().contains("p answers and s1 streams from it"));
+    lab.act("cut p | s1 s2");
+    assert!(runs(&lab.say("failover"), |act| matches!(act, Act::Canvass { .. })), "{}", lab.last_words());
+}
+
+/// `heal` right after the act that it undoes.
+#[test]
+fn what_was_just_paused_is_healed() {
+    let mut lab = Lab::live(2);
+    lab.act("replay pause s1");
+    assert!(runs(&lab.say("heal"), |act| matches!(act, Act::Replay { pause: false, .. })), "{}", lab.last_words());
+}
+
+/// "The others followed" is said where there are others.
+#[test]
+fn nobody_follows_where_there_is_nobody_else() {
+    for (others, said) in [(&[][..], false), (&["s2"][..], true)] {
+        let mut lab = Lab::live(1 + u32::try_from(others.len()).unwrap());
+        lab.act("kill p");
+        lab.say("failover");
+        let id = lab.model.next_op - 1;
+        let answers = ["s1", "s2"][..=others.len()].iter();
+        let answers = answers.map(|n| Answer { node: name(n), timeline: 1, wal: Lsn(100) }).collect();
+        lab.done(id, Ok(Happened::Canvassed(answers)));
+        lab.msg(Msg::Reached(OpId(id), Reached::Open(name("s1"))));
+        lab.msg(Msg::Reached(OpId(id), Reached::Followed));
+        lab.msg(Msg::FirstAck(name("s1")));
+        let followed = others.iter().map(|n| name(n)).collect();
+        let taken = Taken { timeline: 2, fork: Some(Lsn(100)), names: String::new(), missed: vec![], followed };
+        lab.done(id, Ok(Happened::HandedOver(taken)));
+        assert_eq!(lab.times_said("to the first acknowledged write"), 1, "{}", lab.last_words());
+        assert_eq!(lab.said("the others followed"), said, "{others:?}");
+        assert_eq!(lab.model.handovers[0].split().repoint_ms.is_some(), said);
     }
 }

@@ -63,7 +63,7 @@ impl<R: Runtime> Lab<R> {
 
     fn send_orders(&self, way: &Way, paused: bool) {
         let plan = WriterPlan { paused, ..way.plan.clone() };
-        if let Some(writers) = &*self.writers() {
+        if let Some((writers, _)) = &*self.writers() {
             writers.set(workload::plan(&plan, way.at.as_ref().map(|(_, address)| *address)));
         }
     }
@@ -134,7 +134,7 @@ impl<R: Runtime> Lab<R> {
     async fn until(&self, limit: Duration, at: Option<SocketAddr>, good: impl Fn(usize, usize) -> bool) {
         let end = Instant::now() + limit;
         while Instant::now() < end {
-            let counts = self.writers().as_ref().map(|w| w.counts(at));
+            let counts = self.writers().as_ref().map(|(w, _)| w.counts(at));
             if counts.is_none_or(|(connected, in_flight)| good(connected, in_flight)) {
                 return;
             }

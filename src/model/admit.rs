@@ -1,6 +1,7 @@
 //! The one judge: may this command run now, and if not, why. Keys, prompt, scripts and scenarios all ask here.
 
 mod handover;
+mod late;
 
 use super::cluster::{NodeState, Role};
 use super::command::Command;
@@ -10,8 +11,20 @@ use super::{Model, Node, NodeName, Stage};
 
 type Verdict = Result<(), String>;
 
-/// Whether a command may run now; the error is a sentence that says why not and what would help.
+/// Whether a command may run now, or as soon as a look that is due shows that it may; the error is a sentence that says why not and what
+/// would help.
 pub fn admit(model: &Model, command: &Command) -> Verdict {
+    admit_now(model, command).or_else(|why| if look_is_due(model, command) { Ok(()) } else { Err(why) })
+}
+
+/// Whether what is known of the nodes that this command is judged by is older than what was last done to them: a refusal may be out of
+/// date.
+pub fn look_is_due(model: &Model, command: &Command) -> bool {
+    late::look_is_due(model, command)
+}
+
+/// Whether it may run by what is known now.
+pub fn admit_now(model: &Model, command: &Command) -> Verdict {
     if model.read_only && !matches!(command, Command::Verify) {
         return Err("this lab is read-only".to_owned());
     }

@@ -77,6 +77,9 @@ pub struct Handover {
     /// What the answers that are on their way are good for.
     #[serde(default)]
     pub question: Question,
+    /// Whether there was nobody else who could have followed.
+    #[serde(default)]
+    pub alone: bool,
     /// Why it ended without a new primary, if so.
     pub failed: Option<String>,
     /// Whether that was because the old one came back, or another was promoted by hand.
@@ -122,6 +125,7 @@ impl Handover {
             told: false,
             waits_for: Vec::new(),
             question: Question::default(),
+            alone: false,
             failed: None,
             called_off: false,
             doubt: None,
@@ -164,12 +168,14 @@ impl Handover {
             (_, true) => "from the fault",
             (_, false) => "from the last good probe",
         };
+        let others = match split.repoint_ms {
+            _ if self.alone => String::new(),
+            ms => format!("; the others followed {:.0} ms after the promotion", ms?),
+        };
         Some(format!(
-            "{old} to {new}: {total:.0} ms {from} to the first acknowledged write ({}, first write {:.0}); \
-             the others followed {:.0} ms after the promotion",
+            "{old} to {new}: {total:.0} ms {from} to the first acknowledged write ({}, first write {:.0}){others}",
             parts.join(", "),
             split.first_ack_ms?,
-            split.repoint_ms?,
         ))
     }
 }

@@ -289,7 +289,9 @@ impl Model {
         }
         match self.serving_rule() {
             Some(rule) => {
-                let meaning = std::iter::once(self.meaning_of(&rule)).chain(self.impostors_in_words());
+                let own = |_: &String| self.serving() == self.primary.as_ref();
+                let impostors = self.impostors_in_words().into_iter().filter(own);
+                let meaning = std::iter::once(self.meaning_of(&rule)).chain(impostors);
                 meaning.collect::<Vec<_>>().join(" ")
             }
             None => "The rule is one that the lab can't put into words.".to_owned(),

@@ -4,6 +4,7 @@ mod aftermath;
 mod commands;
 mod disk;
 mod handing_over;
+mod later;
 mod outcomes;
 mod playing;
 mod stragglers;
@@ -40,6 +41,7 @@ pub fn update(model: &mut Model, at: Stamp, msg: Msg) -> Vec<Effect> {
         Msg::StoodStill(ms) => watching::stood_still(model, ms),
     };
     model.close_dead_sessions();
+    effects.extend(later::take_up(model));
     effects.extend(playing::advance(model));
     super::fault_log::keep(model);
     super::outage::keep(model);

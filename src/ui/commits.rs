@@ -159,9 +159,10 @@ fn way(model: &Model) -> Vec<String> {
             let rungs = model.ladder().into_iter().filter(|r| r.upstream.as_ref() == model.serving());
             let sync: Vec<String> = rungs.filter(|r| r.sync_state == "sync").map(|r| r.name.to_string()).collect();
             let k = rule.needed() as usize;
-            let names = match sync.len() < k {
-                true => format!("{k} of {}", model.listed_by(&rule).join(", ")),
-                false => sync.join(" and "),
+            let names = if sync.len() < k {
+                format!("{k} of {}", model.listed_by(&rule).join(", "))
+            } else {
+                sync.join(" and ")
             };
             vec![commit, flush, format!("{names} {}", confirms(level, k == 1)), answer]
         }

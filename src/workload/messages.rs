@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{ClientState, Latency, Range, WriterEvent, WriterPlan};
@@ -30,11 +31,10 @@ pub fn plan(plan: &msg::WriterPlan, target: Option<SocketAddr>) -> WriterPlan {
     WriterPlan { target, name, clients, rate, level, paused, held, payload_bytes: PAYLOAD_BYTES }
 }
 
-/// Starts passing events on to the lab; ends when the writers or the lab do.
-pub fn forward(out: mpsc::Sender<Msg>) -> mpsc::Sender<WriterEvent> {
+/// Starts passing events on to the lab; the task ends when all that the writers told is passed on, or the lab ends.
+pub fn forward(out: mpsc::Sender<Msg>) -> (mpsc::Sender<WriterEvent>, JoinHandle<()>) {
     let (events, taken) = mpsc::channel(ROOM);
-    tokio::spawn(pass_on(taken, out));
-    events
+    (events, tokio::spawn(pass_on(taken, out)))
 }
 
 async fn pass_on(mut taken: mpsc::Receiver<WriterEvent>, out: mpsc::Sender<Msg>) {

@@ -302,6 +302,7 @@ pub fn waiting_election() -> Model {
         books: None,
         unsafe_election: None,
         targets: Vec::new(),
+        put_off: false,
     };
     model.ops.insert(id, failover);
     model
@@ -442,6 +443,7 @@ pub fn busy() -> Model {
             books: None,
             unsafe_election: None,
             targets: Vec::new(),
+            put_off: false,
         },
     );
     model
@@ -667,6 +669,28 @@ pub fn two_of_one_number() -> Model {
     for (node, history) in model.nodes.iter_mut().zip([0, 1, 2]) {
         node.history = Some(history);
     }
+    model
+}
+
+/// The clients stay on the old primary, whose rule nobody can satisfy across the cut; another one was promoted over there.
+pub fn left_on_the_old_primary() -> Model {
+    let mut model = frozen();
+    let p = model.nodes[0].sample.as_mut().unwrap();
+    p.settings.synchronous_standby_names = "ANY 1 (s1, s2)".to_owned();
+    p.senders = ["s1", "s2"]
+        .map(|s| SenderRow { reply_age_us: Some(4_000_000), ..sender(s, "quorum", [0, 8_704, 8_704, 8_704]) })
+        .to_vec();
+    let pairs = "p | s1 s2".parse::<Which>().unwrap().pairs(model.names());
+    model.links.harm(pairs, Harm::Cut);
+    let s1 = &mut model.nodes[1];
+    (s1.state, s1.state_since, s1.unreachable, s1.upstream) = (NodeState::Running, at(1.0), None, None);
+    s1.seen = Some(model.now);
+    let mut sample = sample(Role::Primary, WAL + 4_000, "");
+    sample.timeline = 2;
+    model.system_identifier = Some(sample.system_identifier);
+    s1.sample = Some(sample);
+    model.primary = Some(name("s1"));
+    model.writer.plan.target = Some(name("p"));
     model
 }
 

@@ -6,12 +6,16 @@ use crate::model::command::{Command, Way};
 use crate::model::standing::{Link, Rung};
 use crate::model::{Model, Node, NodeName};
 
+/// Across a cut nobody streams, whatever the last look found.
 fn streams(model: &Model, node: &Node) -> bool {
-    node.state == NodeState::Running && matches!(model.rung(node).link, Link::Connected(state) if state == "streaming")
+    let cut = node.upstream.as_ref().is_some_and(|up| model.is_cut(up, &node.name));
+    node.state == NodeState::Running
+        && !cut
+        && matches!(model.rung(node).link, Link::Connected(state) if state == "streaming")
 }
 
 /// Nothing else may move the primary at the same time, nor come back to it.
-fn nothing_else(model: &Model) -> Verdict {
+pub(super) fn nothing_else(model: &Model) -> Verdict {
     none_under_way(model, moves_the_primary)?;
     nobody_comes_back(model)
 }

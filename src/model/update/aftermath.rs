@@ -1,9 +1,8 @@
 //! What a server's end, its freezing or a link's fault means for those at the other side: who learns of it at once, and who doesn't. Words
 //! only; claims no more than the lab knows.
 
-use crate::model::cluster::{NodeState, Role};
+use crate::model::cluster::{NodeState, Role, SenderRow};
 use crate::model::links::{End, Harm, Which};
-use crate::model::standing::row_of;
 use crate::model::{Model, Node, NodeName};
 
 /// A node was killed.
@@ -24,11 +23,16 @@ pub fn killed(model: &Model, name: &NodeName) -> String {
     )
 }
 
+/// Whether a server lists a receiver of this name.
+fn lists(senders: &[SenderRow], name: &NodeName) -> bool {
+    senders.iter().any(|row| row.name.eq_ignore_ascii_case(name.as_str()))
+}
+
 /// The end of a connection is news like any other: it goes the way that the standby's bytes go.
 fn whether_its_upstream_knows(model: &Model, node: &Node) -> String {
     let Some(upstream) = node.upstream.as_ref().and_then(|up| model.node(up)) else { return String::new() };
     let up = &upstream.name;
-    let connected = upstream.sample.as_ref().is_some_and(|s| row_of(&s.senders, &node.name).is_some());
+    let connected = upstream.sample.as_ref().is_some_and(|s| lists(&s.senders, &node.name));
     let back = model.links.between(&node.name, up);
     match upstream.state {
         NodeState::Running if !connected => String::new(),
@@ -51,7 +55,7 @@ pub fn stopped(model: &Model, name: &NodeName) -> String {
     let is = format!("{name} is shut down cleanly");
     let Some(node) = model.node(name).filter(|n| n.role() == Some(Role::Primary)) else { return is };
     let senders = node.sample.as_ref().map_or(&[][..], |s| &s.senders);
-    let connected = model.nodes.iter().filter(|n| row_of(senders, &n.name).is_some());
+    let connected = model.nodes.iter().filter(|n| lists(senders, &n.name));
     let reached = |n: &&Node| n.state == NodeState::Running && !model.is_cut(name, &n.name);
     let (have, lack): (Vec<&Node>, Vec<&Node>) = connected.partition(reached);
     let list = |nodes: &[&Node]| nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -70,7 +74,7 @@ pub fn frozen(model: &Model, name: &NodeName) -> String {
     let upstream = model.node(name).and_then(|n| n.upstream.as_ref()).and_then(|up| model.node(up));
     let rows = |n: Option<&Node>| n.and_then(|n| n.sample.as_ref()).map(|s| s.senders.clone()).unwrap_or_default();
     let followed = !rows(model.node(name)).is_empty();
-    let follows = row_of(&rows(upstream), name).is_some();
+    let follows = lists(&rows(upstream), name);
     let served = model.serving() == Some(name);
     if followed || follows || served {
         format!("{name} is frozen: connected but silent. The others give up on it only after a timeout")

@@ -1,7 +1,7 @@
 //! Commands: judged, booked as operations, turned into effects.
 
 use super::handing_over;
-use crate::model::admit::admit;
+use crate::model::admit::admit_now;
 use crate::model::cluster::{NodeState, Role};
 use crate::model::command::Command;
 use crate::model::detector::Detector;
@@ -55,7 +55,11 @@ pub fn requested(model: &mut Model, command: Command, origin: Origin) -> Vec<Eff
 
 /// The same for a caller that waits: the operations it became (none where it is done at once), or why it is refused.
 pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(Vec<OpId>, Vec<Effect>), String> {
-    admit(model, &command)?;
+    let verdict = admit_now(model, &command);
+    if super::later::must_wait(model, &command, &verdict) {
+        return Ok((vec![super::later::put_off(model, command, origin)], Vec::new()));
+    }
+    verdict?;
     if let Some(effects) = at_once(model, &command, origin) {
         return Ok((Vec::new(), effects));
     }
@@ -65,6 +69,13 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     if let Some(id) = handing_over::makes_do(model, &command, origin) {
         return Ok((vec![id], Vec::new()));
     }
+    let id = number(model);
+    let effects = carry(model, id, command, origin)?;
+    Ok((vec![id], effects))
+}
+
+/// The command's operation begins.
+pub fn carry(model: &mut Model, id: OpId, command: Command, origin: Origin) -> Result<Vec<Effect>, String> {
     change_links(model, &command);
     let act = act_of(model, &command, origin)?;
     model.say(origin.into(), Tone::Plain, command.to_string());
@@ -85,7 +96,7 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
     remember_fault(model, &command);
     warn_of_a_laggard(model, &command);
     warn_of_one_number(model, &command);
-    let id = begin(model, Some(command.clone()), origin);
+    begin_as(model, id, Some(command.clone()), origin);
     if matches!(command, Command::Failover { .. } | Command::Switchover(_)) {
         handing_over::by_order(model, id, &command);
     }
@@ -93,7 +104,7 @@ pub fn request(model: &mut Model, command: Command, origin: Origin) -> Result<(V
         model.session_begins(session, node, id, origin);
     }
     effects.push(Effect::Run(id, act));
-    Ok((vec![id], effects))
+    Ok(effects)
 }
 
 /// Faults of links are wanted at once, so that the next command adds to them; the act carries all of them.
@@ -138,7 +149,7 @@ fn warn_of_one_number(model: &mut Model, command: &Command) {
 pub fn all_that_can_follow(model: &Model, upstream: &NodeName) -> Vec<NodeName> {
     let can = |n: &&Node| {
         let command = Command::Follow { standby: n.name.clone(), upstream: upstream.clone() };
-        n.upstream.as_ref() != Some(upstream) && n.state == NodeState::Running && admit(model, &command).is_ok()
+        n.upstream.as_ref() != Some(upstream) && n.state == NodeState::Running && admit_now(model, &command).is_ok()
     };
     model.nodes.iter().filter(can).map(|n| n.name.clone()).collect()
 }
@@ -191,8 +202,19 @@ fn call_out_strangers(model: &mut Model, rule: &SyncRule) {
 
 /// An operation begins.
 pub fn begin(model: &mut Model, command: Option<Command>, origin: Origin) -> OpId {
+    let id = number(model);
+    begin_as(model, id, command, origin);
+    id
+}
+
+/// The number of the next operation.
+pub fn number(model: &mut Model) -> OpId {
     let id = OpId(model.next_op);
     model.next_op += 1;
+    id
+}
+
+fn begin_as(model: &mut Model, id: OpId, command: Option<Command>, origin: Origin) {
     let books = matches!(command, Some(Command::Verify)).then(|| model.ledger.clone());
     let unsafe_election = match &command {
         Some(Command::Promote(node)) => election_doubt(model, node),
@@ -202,8 +224,7 @@ pub fn begin(model: &mut Model, command: Option<Command>, origin: Origin) -> OpI
         Some(Command::FollowAll(upstream)) => all_that_can_follow(model, upstream),
         _ => Vec::new(),
     };
-    model.ops.insert(id, Op { command, origin, since: model.now, books, unsafe_election, targets });
-    id
+    model.ops.insert(id, Op { command, origin, since: model.now, books, unsafe_election, targets, put_off: false });
 }
 
 /// Why a promotion by hand isn't one that the rule's promise covers, if so (see `election`).

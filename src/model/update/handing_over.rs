@@ -455,7 +455,8 @@ pub fn settle_in(model: &mut Model, name: &NodeName, timeline: u32, fork: Option
 pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
     let now = model.now;
     let Some(h) = handover(model, id) else { return };
-    h.repointed = h.repointed.or(Some(now));
+    h.alone = taken.followed.is_empty() && taken.missed.is_empty();
+    h.repointed = h.repointed.or(Some(now)).filter(|_| !h.alone);
     let (old, new) = (h.old.clone(), h.new.clone());
     let Some(new) = new else { return };
     settle_in(model, &new, taken.timeline, taken.fork, &taken.names);
@@ -465,6 +466,9 @@ pub fn handed_over(model: &mut Model, id: OpId, taken: &Taken) {
             node.upstream = Some(new.clone());
             node.forked_told = false;
             node.history = history;
+            if let Some(sample) = &mut node.sample {
+                sample.role = Role::Standby;
+            }
         }
     }
     if let Some(old) = old {
@@ -479,7 +483,10 @@ pub fn first_ack(model: &mut Model, node: &NodeName) {
     let wanted = |h: &&mut Handover| h.new.as_ref() == Some(node) && h.promoted.is_some() && h.acked.is_none();
     if let Some(h) = model.handovers.last_mut().filter(wanted) {
         h.acked = Some(now);
-        tell_figures(model);
+        // Whether there are others to follow is known at its end.
+        if model.handover().is_none() {
+            tell_figures(model);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operations that ended: what they change in the model, and the sentence that says so.
 
 use super::handing_over;
-use crate::model::cluster::NodeState;
+use crate::model::cluster::{NodeState, Role};
 use crate::model::command::Command;
 use crate::model::journal::{Tone, Who};
 use crate::model::ledger::Ids;
@@ -33,6 +33,9 @@ pub fn done(model: &mut Model, id: OpId, outcome: Outcome) -> Vec<Effect> {
     };
     remember(model, id, outcome.result.as_ref().err().cloned());
     sql_answered(model, id, &outcome);
+    if let Some(command) = &op.command {
+        super::later::done(model, command);
+    }
     match (&op.command, &outcome.result) {
         (_, Err(why)) => {
             failed(model, &op, &why.clone(), outcome.steps.clone());
@@ -48,7 +51,7 @@ pub fn done(model: &mut Model, id: OpId, outcome: Outcome) -> Vec<Effect> {
     }
 }
 
-fn remember(model: &mut Model, id: OpId, error: Option<String>) {
+pub fn remember(model: &mut Model, id: OpId, error: Option<String>) {
     model.ended.insert(id, error);
     while model.ended.len() > ENDED {
         model.ended.pop_first();
@@ -170,6 +173,8 @@ fn apply(
             model.heart_since = model.now;
         }
         Command::Freeze(n) => state(model, n, NodeState::Frozen),
+        Command::PauseReplay(n) => replays(model, n, false),
+        Command::ResumeReplay(n) => replays(model, n, true),
         Command::Promote(n) => return promoted(model, n, happened, op),
         Command::Follow { standby, upstream } => follow(model, standby, upstream),
         Command::Add { name, .. } | Command::AddFresh(name) => {
@@ -211,6 +216,13 @@ fn state(model: &mut Model, name: &NodeName, state: NodeState) {
     if let Some(node) = model.node_mut(name).filter(|n| differs(&n.state)) {
         node.state_since = now;
         node.state = state;
+    }
+}
+
+/// What was done is known before the next look: `heal` goes by it.
+fn replays(model: &mut Model, name: &NodeName, goes_on: bool) {
+    if let Some(sample) = model.node_mut(name).and_then(|n| n.sample.as_mut()) {
+        sample.replay_paused = !goes_on;
     }
 }
 
@@ -260,6 +272,9 @@ fn rejoined(model: &mut Model, name: &NodeName, happened: &Happened) {
     state(model, name, NodeState::Running);
     if let Some(node) = model.node_mut(name) {
         node.phase = None;
+        if let Some(sample) = &mut node.sample {
+            sample.role = Role::Standby;
+        }
     }
     let at = model.now;
     model.rejoins.push((at, name.clone(), how.clone()));
