@@ -127,9 +127,10 @@ impl Probe<'_> {
             async move { listener.accept().await.map(|_| (address, name)) }.boxed()
         };
         let names: Vec<String> = doors.iter().map(|(_, _, name, _)| name.clone()).collect();
-        let mut coming = match doors.is_empty() {
-            true => std::future::pending().boxed(),
-            false => select_ok(doors.into_iter().map(comes)).map_ok(|(way, _)| way).boxed(),
+        let mut coming = if doors.is_empty() {
+            std::future::pending().boxed()
+        } else {
+            select_ok(doors.into_iter().map(comes)).map_ok(|(way, _)| way).boxed()
         };
         self.docker.start_container(id, None).await.map_err(|err| failure::engine(what, &err))?;
         let began = Instant::now();
