@@ -65,6 +65,7 @@ pub(super) fn ends(model: &Model, command: &Command, node: &NodeName) -> bool {
         | Command::Stop(n)
         | Command::Fence(n)
         | Command::Start(n)
+        | Command::Raise(n)
         | Command::Remove(n)
         | Command::Add { name: n, .. }
         | Command::AddFresh(n)

@@ -61,6 +61,7 @@ pub fn done(model: &mut Model, command: &Command) {
     let touched: Vec<NodeName> = match command {
         Command::Sql { node, .. } | Command::PauseReplay(node) | Command::ResumeReplay(node) => vec![node.clone()],
         Command::Start(n)
+        | Command::Raise(n)
         | Command::Thaw(n)
         | Command::Kill(n)
         | Command::Stop(n)

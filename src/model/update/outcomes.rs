@@ -166,6 +166,10 @@ fn apply(
         Command::PauseReplay(n) | Command::ResumeReplay(n) => {
             if let Some(node) = model.node_mut(n) {
                 node.paused_by_hand = matches!(command, Command::PauseReplay(_));
+                // Known before the next look: `heal` goes by it.
+                if let Some(sample) = &mut node.sample {
+                    sample.replay_paused = node.paused_by_hand;
+                }
             }
         }
         Command::Start(n) | Command::Raise(n) | Command::Thaw(n) => {
@@ -173,8 +177,6 @@ fn apply(
             model.heart_since = model.now;
         }
         Command::Freeze(n) => state(model, n, NodeState::Frozen),
-        Command::PauseReplay(n) => replays(model, n, false),
-        Command::ResumeReplay(n) => replays(model, n, true),
         Command::Promote(n) => return promoted(model, n, happened, op),
         Command::Follow { standby, upstream } => follow(model, standby, upstream),
         Command::Add { name, .. } | Command::AddFresh(name) => {
@@ -216,13 +218,6 @@ fn state(model: &mut Model, name: &NodeName, state: NodeState) {
     if let Some(node) = model.node_mut(name).filter(|n| differs(&n.state)) {
         node.state_since = now;
         node.state = state;
-    }
-}
-
-/// What was done is known before the next look: `heal` goes by it.
-fn replays(model: &mut Model, name: &NodeName, goes_on: bool) {
-    if let Some(sample) = model.node_mut(name).and_then(|n| n.sample.as_mut()) {
-        sample.replay_paused = !goes_on;
     }
 }
 
