@@ -226,6 +226,20 @@ impl<R: Runtime> Stage<R> {
         Some([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
     }
 
+    /// The same of several nodes at once, each with this much time; one that fails or doesn't answer by then is left out.
+    pub async fn psql_of_all(&mut self, nodes: &[String], sql: &str, limit: Duration) -> Vec<(String, String)> {
+        let mut asked = Vec::new();
+        for node in nodes {
+            if let Ok(mut psql) = self.psql_for("lab", node, sql).await {
+                let node = node.clone();
+                asked.push(async move { Some((node, tokio::time::timeout(limit, psql.output()).await.ok()?.ok()?)) });
+            }
+        }
+        let ended = self.during(futures_util::future::join_all(asked), |_| ()).await;
+        let good = ended.into_iter().flatten().filter(|(_, output)| output.status.success());
+        good.map(|(node, output)| (node, String::from_utf8_lossy(&output.stdout).trim().to_owned())).collect()
+    }
+
     /// The same in a database of one's choice.
     pub async fn psql_in(
         &mut self,

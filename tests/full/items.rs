@@ -23,6 +23,8 @@ const SUITES: [&str; 5] = ["detection", "failover", "lab", "links", "truth"];
 const SEEDS: std::ops::RangeInclusive<u32> = 1..=20;
 /// Such a program has some dozen tests, of half a minute each at most, and is compiled first.
 const SUITE_LIMIT: Duration = Duration::from_mins(25);
+/// Rounds of chaos that a net is cast in.
+const NET_ROUNDS: u32 = 6;
 /// A lesson takes a minute; chaos its own minute, and what brings the lab up and to rest.
 const LIMIT: Duration = Duration::from_mins(6);
 /// A program that was asked to end has this long to clean up.
@@ -45,6 +47,8 @@ enum What {
     Suite(&'static str),
     /// A lesson beside another engine than this machine's own.
     Beside(&'static str, &'static str),
+    /// What the screen says during chaos of this seed, against the servers.
+    Net(u32),
 }
 
 /// What is played beside other engines, and how often; nothing named: every lesson once.
@@ -104,6 +108,7 @@ pub fn all() -> Vec<Item> {
                 ground,
                 what: What::Chaos(seed),
             });
+            items.push(Item { name: format!("net/{}/{seed:02}", ground_name(ground)), ground, what: What::Net(seed) });
         }
     }
     items
@@ -121,6 +126,7 @@ impl Item {
             What::Lesson(lesson) => self.lesson(lesson, state),
             What::Suite(suite) => self.suite(suite, state),
             What::Beside(engine, lesson) => self.beside(engine, lesson, state),
+            What::Net(seed) => self.net(seed),
             What::Chaos(seed) => self.program(&["chaos", "--seed", &seed.to_string(), "--for", "1m"], state).map(drop),
         }
     }
@@ -163,6 +169,19 @@ impl Item {
             Some(0) => self.is_sound(&file),
             Some(4) if String::from_utf8_lossy(&output.stderr).contains(NO_FREEZER) => Ok(()),
             _ => Err(format!("{}; {}", output.status, log.display())),
+        }
+    }
+
+    fn net(&self, seed: u32) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let rounds = crate::net::play::play(self.ground, seed.into(), NET_ROUNDS);
+        let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(rounds)));
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        match played {
+            Ok(Some(tally)) if tally.findings.is_empty() => Ok(()),
+            Ok(Some(tally)) => Err(tally.findings.join("; ")),
+            Ok(None) => Err("this ground is not there".to_owned()),
+            Err(panic) => Err(said(panic.as_ref())),
         }
     }
 

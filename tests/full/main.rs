@@ -6,6 +6,8 @@ mod common;
 mod items;
 #[path = "../matrix/mod.rs"]
 mod matrix;
+#[path = "../net/mod.rs"]
+mod net;
 mod state;
 
 use std::io::Write as _;

@@ -103,7 +103,7 @@ pub struct Quantity {
 
 impl Quantity {
     /// Its value now, of the node or session of that name where it is asked of one.
-    pub(super) fn now(&self, model: &Model, of: Option<&NodeName>) -> Value {
+    pub fn now(&self, model: &Model, of: Option<&NodeName>) -> Value {
         match self.read {
             Read::Lab(read) => read(model, of.and_then(|name| model.node(name))),
             Read::Session(read) => of.and_then(|n| model.sessions.get(n)).map_or(Value::Unknown, read),
