@@ -412,13 +412,13 @@ async fn an_election_waits_for_enough_answers<R: Runtime>(mut stage: Stage<R>) {
     writes_go_on(&mut stage, 100).await;
     // Whoever may still run isn't fenced for an election that comes to nothing.
     stage.command("freeze p").await;
-    refused(&mut stage, "failover", "s1 missing").await;
+    refused(&mut stage, "failover", "s1 is missing").await;
     assert_eq!(stage.model().node(&name("p")).unwrap().state, NodeState::Frozen);
     stage.command("thaw p").await;
     writes_go_on(&mut stage, 100).await;
     assert_eq!(stage.psql("p", "SELECT pg_is_in_recovery()").await, "f");
     stage.command("kill p").await;
-    refused(&mut stage, "failover", "s1 missing").await;
+    refused(&mut stage, "failover", "s1 is missing").await;
     stage.command("auto-failover on timeout 500ms").await;
     stage.command("start p").await;
     stage.until_so("the first probe", |m| first_probe(m, "p")).await;
@@ -627,7 +627,7 @@ async fn a_loss_that_is_allowed_is_taken<R: Runtime>(mut stage: Stage<R>) {
     let all: u64 = stage.psql("p", ROWS).await.parse().unwrap();
     stage.command("stop s1").await;
     stage.command("kill p").await;
-    refused(&mut stage, "failover", "s1 missing. `failover allow-loss` makes do without").await;
+    refused(&mut stage, "failover", "s1 is missing. `failover allow-loss` goes on without").await;
     stage.command("start p").await;
     // By itself it waits, until the same is said.
     stage.command("auto-failover on timeout 500ms").await;
