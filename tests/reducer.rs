@@ -2026,7 +2026,7 @@ fn when_replab_stood_still_no_node_is_to_blame() {
     // What goes on being so is told.
     lab.wait_ms(2_000);
     lab.see("p", silent(24_300_000, &both[..1]));
-    for part in ["s1 has not answered p", "s2 is not connected to p any more", "1 commits wait for"] {
+    for part in ["s1 has not answered p", "s2 is not connected to p any more", "1 commit waits for"] {
         assert!(lab.said(part), "{part}");
     }
 }
