@@ -73,9 +73,7 @@ impl Pair {
         let (own, other) = own.rev().find_map(|era| Some((era, twin(era)?)))?;
         // One node may have begun both.
         let later = |era: &Era, than: &Era| if era.by == than.by && era.no > than.no { " begun later" } else { "" };
-        Some(
-            format!("{own}{} and {other}{} are two histories with one number", later(own, &other), later(&other, own),),
-        )
+        Some(format!("{own}{} and {other}{} are two histories with one number", later(own, &other), later(&other, own)))
     }
 
     fn common(&self) -> usize {

@@ -136,7 +136,8 @@ fn own<'a>(sample: &'a Sample, node: &Node) -> Feed<'a> {
     let idle = by_slot && slot.is_some_and(|s| !s.active);
     let streams = |r: &SenderRow| ["catchup", "streaming", "stopping"].contains(&r.state.as_str());
     let elsewhere = |r: &SenderRow| sample.slots.iter().any(|s| s.pid == Some(r.pid));
-    let mut may = named().filter(|r| !elsewhere(r) && !(idle && streams(r)));
+    let feeds = |r: &&SenderRow| !(elsewhere(r) || (idle && streams(r)));
+    let mut may = named().filter(feeds);
     match (may.next(), may.next()) {
         (None, _) => Feed::None,
         (Some(row), None) => Feed::Own(row),

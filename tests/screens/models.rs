@@ -676,7 +676,7 @@ pub fn two_of_one_number() -> Model {
 pub fn left_on_the_old_primary() -> Model {
     let mut model = frozen();
     let p = model.nodes[0].sample.as_mut().unwrap();
-    p.settings.synchronous_standby_names = "ANY 1 (s1, s2)".to_owned();
+    "ANY 1 (s1, s2)".clone_into(&mut p.settings.synchronous_standby_names);
     p.senders = ["s1", "s2"]
         .map(|s| SenderRow { reply_age_us: Some(4_000_000), ..sender(s, "quorum", [0, 8_704, 8_704, 8_704]) })
         .to_vec();

@@ -66,7 +66,7 @@ fn answer(mut way: &UnixStream, answers: &mut Vec<Answer>, heard: &Mutex<Vec<Str
         None => (404, br#"{"message":"nothing is here"}"#.to_vec()),
     };
     let kind = if body.starts_with(b"{") { "application/json" } else { "application/x-tar" };
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nConnection: close\r\n");
-    way.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes())?;
+    let opening = format!("HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nConnection: close\r\n");
+    way.write_all(format!("{opening}Content-Length: {}\r\n\r\n", body.len()).as_bytes())?;
     way.write_all(&body)
 }
