@@ -18,8 +18,8 @@ pub struct Finding {
     pub text: String,
 }
 
-fn found(kind: &'static str, text: String) -> Option<Finding> {
-    Some(Finding { kind, text })
+fn finding(kind: &'static str, text: String) -> Finding {
+    Finding { kind, text }
 }
 
 /// Both answers of one server that lived on between them.
@@ -63,30 +63,18 @@ impl<'a> Net<'a> {
 
     fn node(&self, node: &NodeSays) -> Vec<Option<Finding>> {
         let Some(pair) = self.pair(&node.name).filter(|_| node.answers) else { return Vec::new() };
-        let mut all = vec![self.role(node, pair), self.timeline(node, pair), self.paused(node, pair)];
+        let mut all = vec![role(node, pair), timeline(node, pair), self.paused(node, pair)];
         all.extend(slots(node, pair));
         let upstream = node.upstream.as_ref().filter(|up| self.looked_between(up));
         if let Some(upper) = upstream.and_then(|up| self.pair(up)) {
             all.extend([
-                self.stream(node, pair, upper),
-                self.sync_state(node, upper),
-                self.behind(node, pair, upper),
-                self.rows(node, pair, upper),
+                stream(node, pair, upper),
+                sync_state(node, upper),
+                behind(node, pair, upper),
+                rows(node, pair, upper),
             ]);
         }
         all
-    }
-
-    fn role(&self, node: &NodeSays, pair: Pair) -> Option<Finding> {
-        let truth = if pair.before.recovery { "standby" } else { "primary" };
-        let said = node.role.as_ref()?;
-        (said != truth).then(|| found("role", format!("{} is said to be a {said}, and is a {truth}", node.name)))?
-    }
-
-    fn timeline(&self, node: &NodeSays, pair: Pair) -> Option<Finding> {
-        let (said, name) = (node.timeline?, &node.name);
-        let truth: Vec<u32> = [&pair.before.timelines[..], &pair.after.timelines[..]].concat();
-        (!truth.contains(&said)).then(|| found("timeline", format!("{name}: timeline {said}, and it has {truth:?}")))?
     }
 
     /// Whether replay stands still and by whose order: PostgreSQL pauses it itself where a limit is lower than the primary's.
@@ -99,78 +87,20 @@ impl<'a> Net<'a> {
         });
         let text = |truth: &str| format!("replay on {}: said to be paused by {said}; {truth}", node.name);
         match (said, pauses) {
-            ("nobody", [true, true]) => found("pause", text("it is paused")),
-            ("person" | "postgresql", [false, false]) => found("pause", text("it isn't")),
-            ("postgresql", [true, true]) if upper.is_some() && !short => found("pause", text("no limit is too low")),
-            _ => None,
-        }
-    }
-
-    fn stream(&self, node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
-        let (name, said) = (&node.name, node.link.as_deref()?);
-        let rows = [row(upper.before, name), row(upper.after, name)];
-        let text =
-            |truth: String| format!("{name} is said to be {said} from {}; {truth}", node.upstream.as_ref().unwrap());
-        match (said, rows) {
-            ("streaming" | "catchup", [None, None])
-                if pair.before.receiver.is_none() && pair.after.receiver.is_none() =>
-            {
-                found("stream", text("no sender serves it".to_owned()))
-            }
-            ("streaming", [Some(a), Some(b)]) if is_silent(a, b) && !node.throttled => {
-                found("stream", text(format!("its last reply is {:.0} ms old", b.reply_age.unwrap_or_default())))
-            }
-            ("disconnected" | "forked", [Some(a), Some(b)]) if is_lively(a, b) => {
-                found("stream", text("a sender serves it and gets its replies".to_owned()))
-            }
-            ("last-known", [Some(a), Some(b)]) if is_lively(a, b) => {
-                found("stream", text("it replied just before and in between".to_owned()))
+            ("nobody", [true, true]) => Some(finding("pause", text("it is paused"))),
+            ("person" | "postgresql", [false, false]) => Some(finding("pause", text("it isn't"))),
+            ("postgresql", [true, true]) if upper.is_some() && !short => {
+                Some(finding("pause", text("no limit is too low")))
             }
             _ => None,
         }
-    }
-
-    fn sync_state(&self, node: &NodeSays, upper: Pair) -> Option<Finding> {
-        let (a, b) = same(upper, &node.name)?;
-        let said = node.sync_state.as_ref()?;
-        (a.sync_state == b.sync_state && *said != a.sync_state)
-            .then(|| found("sync_state", format!("{} is said to be {said}, and is {}", node.name, a.sync_state)))?
-    }
-
-    /// The log only grows, and so does what is replayed of it: what was said lies between the least and the most that it can have been.
-    fn behind(&self, node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
-        let said = node.behind?;
-        // Without a sender its own word counts; with one, the sender's.
-        let replays = match same(upper, &node.name) {
-            Some((a, b)) => (a.replay?, b.replay?),
-            None if row(upper.before, &node.name).is_none() && row(upper.after, &node.name).is_none() => {
-                (pair.before.replayed?, pair.after.replayed?)
-            }
-            None => return None,
-        };
-        let (least, most) = (upper.before.end.saturating_sub(replays.1), upper.after.end.saturating_sub(replays.0));
-        (!(least..=most).contains(&said))
-            .then(|| found("behind", format!("{} is said to be {said} B behind: {least} to {most}", node.name)))?
-    }
-
-    /// A standby that streams and has replayed what its upstream had, when nobody wrote, is a copy. A row whose commit waits for a
-    /// standby is seen there before it is seen on the primary.
-    fn rows(&self, node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
-        let waits = [upper.before, upper.after].iter().any(|a| !a.waits.is_empty());
-        let still = !waits && upper.before.rows == upper.after.rows && pair.before.rows == pair.after.rows;
-        let replayed = pair.before.replayed? >= upper.before.end;
-        let differ = still && replayed && pair.after.rows != upper.after.rows;
-        (node.link.as_deref() == Some("streaming") && differ).then(|| {
-            let (here, there) = (&pair.after.rows, &upper.after.rows);
-            found("rows", format!("{} is said to stream, and is no copy: {here:?} against {there:?}", node.name))
-        })?
     }
 
     fn rule(&self) -> Option<Finding> {
         let (server, said) = self.screen.rule.as_ref()?;
         let pair = self.pair(server).filter(|_| self.looked_between(server))?;
         (pair.before.rule == pair.after.rule && pair.before.rule != *said)
-            .then(|| found("rule", format!("{server} is said to have `{said}`, and has `{}`", pair.before.rule)))?
+            .then(|| finding("rule", format!("{server} is said to have `{said}`, and has `{}`", pair.before.rule)))
     }
 
     /// A commit that is said to have waited since before the first answers stands in them.
@@ -181,8 +111,8 @@ impl<'a> Net<'a> {
         (old && unseen).then(|| {
             let text =
                 format!("pid {} is said to wait on {} for {} ms; it doesn't", wait.pid, wait.server, wait.age_ms);
-            found("wait", text)
-        })?
+            finding("wait", text)
+        })
     }
 
     /// Nobody is waited for who isn't listed, or has confirmed all that the server had when the commit waited already.
@@ -196,7 +126,7 @@ impl<'a> Net<'a> {
         }
         let rule = pair.before.rule.to_ascii_lowercase();
         let text = |name: &str, truth: &str| {
-            found("wait", format!("pid {} on {} is said to wait for {name}, {truth}", wait.pid, wait.server))
+            Some(finding("wait", format!("pid {} on {} is said to wait for {name}, {truth}", wait.pid, wait.server)))
         };
         wait.on.iter().find_map(|name| {
             if rule == pair.after.rule.to_ascii_lowercase() && !rule.contains('*') && !lists(&rule, name) {
@@ -221,7 +151,7 @@ impl<'a> Net<'a> {
         let waits = pair.before.waits.values().chain(pair.after.waits.values()).any(|w| w.age > 500.0);
         let flows = pair.before.rule == pair.after.rule && enough && !waits;
         (flows && !pair.before.recovery)
-            .then(|| found("stuck", format!("`{says}` is said, and commits return on {server}")))?
+            .then(|| finding("stuck", format!("`{says}` is said, and commits return on {server}")))
     }
 
     fn session(&self, session: &SessionSays) -> Option<Finding> {
@@ -236,8 +166,77 @@ impl<'a> Net<'a> {
             _ => return None,
         };
         (session.word != truth && session.word != "running")
-            .then(|| found("session", text(&format!("it is {truth}"))))?
+            .then(|| finding("session", text(&format!("it is {truth}"))))
     }
+}
+
+fn role(node: &NodeSays, pair: Pair) -> Option<Finding> {
+    let truth = if pair.before.recovery { "standby" } else { "primary" };
+    let said = node.role.as_ref()?;
+    (said != truth).then(|| finding("role", format!("{} is said to be a {said}, and is a {truth}", node.name)))
+}
+
+fn timeline(node: &NodeSays, pair: Pair) -> Option<Finding> {
+    let (said, name) = (node.timeline?, &node.name);
+    let truth: Vec<u32> = [&pair.before.timelines[..], &pair.after.timelines[..]].concat();
+    (!truth.contains(&said)).then(|| finding("timeline", format!("{name}: timeline {said}, and it has {truth:?}")))
+}
+
+fn stream(node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
+    let (name, said) = (&node.name, node.link.as_deref()?);
+    let rows = [row(upper.before, name), row(upper.after, name)];
+    let text = |truth: String| format!("{name} is said to be {said} from {}; {truth}", node.upstream.as_ref().unwrap());
+    match (said, rows) {
+        ("streaming" | "catchup", [None, None]) if pair.before.receiver.is_none() && pair.after.receiver.is_none() => {
+            Some(finding("stream", text("no sender serves it".to_owned())))
+        }
+        ("streaming", [Some(a), Some(b)]) if is_silent(a, b) && !node.throttled => {
+            Some(finding("stream", text(format!("its last reply is {:.0} ms old", b.reply_age.unwrap_or_default()))))
+        }
+        ("disconnected" | "forked", [Some(a), Some(b)]) if is_lively(a, b) => {
+            Some(finding("stream", text("a sender serves it and gets its replies".to_owned())))
+        }
+        ("last-known", [Some(a), Some(b)]) if is_lively(a, b) => {
+            Some(finding("stream", text("it replied just before and in between".to_owned())))
+        }
+        _ => None,
+    }
+}
+
+fn sync_state(node: &NodeSays, upper: Pair) -> Option<Finding> {
+    let (a, b) = same(upper, &node.name)?;
+    let said = node.sync_state.as_ref()?;
+    (a.sync_state == b.sync_state && *said != a.sync_state)
+        .then(|| finding("sync_state", format!("{} is said to be {said}, and is {}", node.name, a.sync_state)))
+}
+
+/// The log only grows, and so does what is replayed of it: what was said lies between the least and the most that it can have been.
+fn behind(node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
+    let said = node.behind?;
+    // Without a sender its own word counts; with one, the sender's.
+    let replays = match same(upper, &node.name) {
+        Some((a, b)) => (a.replay?, b.replay?),
+        None if row(upper.before, &node.name).is_none() && row(upper.after, &node.name).is_none() => {
+            (pair.before.replayed?, pair.after.replayed?)
+        }
+        None => return None,
+    };
+    let (least, most) = (upper.before.end.saturating_sub(replays.1), upper.after.end.saturating_sub(replays.0));
+    (!(least..=most).contains(&said))
+        .then(|| finding("behind", format!("{} is said to be {said} B behind: {least} to {most}", node.name)))
+}
+
+/// A standby that streams and has replayed what its upstream had, when nobody wrote, is a copy. A row whose commit waits for a
+/// standby is seen there before it is seen on the primary.
+fn rows(node: &NodeSays, pair: Pair, upper: Pair) -> Option<Finding> {
+    let waits = [upper.before, upper.after].iter().any(|a| !a.waits.is_empty());
+    let still = !waits && upper.before.rows == upper.after.rows && pair.before.rows == pair.after.rows;
+    let replayed = pair.before.replayed? >= upper.before.end;
+    let differ = still && replayed && pair.after.rows != upper.after.rows;
+    (node.link.as_deref() == Some("streaming") && differ).then(|| {
+        let (here, there) = (&pair.after.rows, &upper.after.rows);
+        finding("rows", format!("{} is said to stream, and is no copy: {here:?} against {there:?}", node.name))
+    })
 }
 
 /// Whether a sentence says that commits wait now. What begins with a condition speaks of what may come.
@@ -273,8 +272,8 @@ fn slots(node: &NodeSays, pair: Pair) -> Vec<Option<Finding>> {
         let said = node.slots.iter().find(|s| s.name == truth.name);
         let agrees = said.is_some_and(|s| s.status == truth.status && s.active == truth.active);
         (steady && !agrees).then(|| {
-            found("slot", format!("slot {} on {} is said to be {said:?}, and is {truth:?}", truth.name, node.name))
-        })?
+            finding("slot", format!("slot {} on {} is said to be {said:?}, and is {truth:?}", truth.name, node.name))
+        })
     };
     pair.before.slots.iter().map(one).collect()
 }

@@ -50,7 +50,7 @@ async fn in_peace<R: Runtime>(stage: &mut Stage<R>) {
     let pid = haul.screen.sessions[0].pid.expect("its backend");
     let wait = |on: &str| WaitSays { server: "p".to_owned(), pid, age_ms: 60_000, on: vec![on.to_owned()] };
     caught(&haul, "wait", |s| s.waits.push(wait("s2")));
-    caught(&haul, "stuck", |s| s.words = "Commits wait for a standby that never comes.".to_owned());
+    caught(&haul, "stuck", |s| "Commits wait for a standby that never comes.".clone_into(&mut s.words));
     caught(&haul, "pause", |s| s.node("s1").paused = Some("person".to_owned()));
     caught(&haul, "pause", |s| s.node("s1").paused = Some("postgresql".to_owned()));
     caught(&haul, "role", |s| s.node("s1").role = Some("primary".to_owned()));
@@ -61,14 +61,14 @@ async fn in_peace<R: Runtime>(stage: &mut Stage<R>) {
     caught(&haul, "sync_state", |s| s.node("s2").sync_state = Some("async".to_owned()));
     caught(&haul, "slot", |s| s.node("p").slots[0].status = Some("lost".to_owned()));
     caught(&haul, "slot", |s| s.node("p").slots.clear());
-    caught(&haul, "session", |s| s.sessions[0].word = "idle".to_owned());
+    caught(&haul, "session", |s| "idle".clone_into(&mut s.sessions[0].word));
     a_copy_that_is_none(stage).await;
     // Ended by the server, behind the lab's back.
     stage.psql("p", &format!("SELECT pg_terminate_backend({pid})")).await;
     stage.until_psql("p", &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"), "0").await;
     stage.until_so("the session's end", |m| m.sessions.values().all(|s| s.word() == "closed")).await;
     let haul = true_haul(stage).await;
-    caught(&haul, "session", |s| s.sessions[0].word = "in_transaction".to_owned());
+    caught(&haul, "session", |s| "in_transaction".clone_into(&mut s.sessions[0].word));
 }
 
 /// The lab makes none any more, and a real standby can't be made to differ: here the server's answers are changed instead.
@@ -98,7 +98,7 @@ async fn behind_a_cut<R: Runtime>(stage: &mut Stage<R>) {
     let haul = true_haul(stage).await;
     assert_eq!(haul.screen.waits.len(), 2, "{:?}", haul.screen);
     // Told of another server; for somebody who isn't listed.
-    caught(&haul, "wait", |s| s.waits.iter_mut().for_each(|w| w.server = "s1".to_owned()));
+    caught(&haul, "wait", |s| s.waits.iter_mut().for_each(|w| "s1".clone_into(&mut w.server)));
     caught(&haul, "wait", |s| s.waits[0].on = vec!["s3".to_owned()]);
     caught(&haul, "rule", |s| s.rule = Some(("s1".to_owned(), "ANY 1 (p, s1, s2)".to_owned())));
     caught(&haul, "stream", |s| s.node("s2").link = Some("streaming".to_owned()));
