@@ -92,7 +92,8 @@ async fn ours(lab: &Lab, p: &Server, clients: u32, level: &str, first_client: u3
     let (out, inbox) = mpsc::channel(INBOX);
     let (tell, mut acked) = watch::channel(0);
     let desk = tokio::spawn(keep_books(inbox, tell));
-    let writers = Writers::spawn(lab.passwords.writer.clone(), first_client, forward(out))?;
+    let (events, _) = forward(out);
+    let writers = Writers::spawn(lab.passwords.writer.clone(), first_client, events)?;
     let payload_bytes = PAYLOAD_BYTES;
     let (target, level) = (Some(p.address), level.to_owned());
     writers.set(WriterPlan { target, clients, level, payload_bytes, ..WriterPlan::default() });
