@@ -218,19 +218,18 @@ impl DockerRuntime {
             let here = self.node(name, what)?;
             let started = node::first_start(&self.engine.docker, &here.id, script.clone(), &network, &self.turns).await;
             left -= 1;
-            match started.map_err(|err| failure::engine(what, &err)) {
-                // Engines word it differently; whether one can listen there is soon tried.
-                Err(_) if left > 0 && !is_free(here.port) => {
-                    self.nodes.remove(name);
-                    if let Err(stays) = wait::remove(&self.engine.docker, &here.id, what).await {
-                        self.nodes.insert(name.clone(), here);
-                        return Err(stays);
-                    }
-                    let other = self.make(&ground, name, Origin::Template, what).await?;
-                    self.nodes.insert(name.clone(), other);
-                }
-                started => return started,
+            let Err(refused) = started.map_err(|err| failure::engine(what, &err)) else { return Ok(()) };
+            // Engines word it differently; whether one can listen there is soon tried. Where the container runs, it is its own port.
+            let state = node::state(&self.engine.docker, &here.id, what).await;
+            let down = state.is_ok_and(|state| state.running != Some(true));
+            if left == 0 || !down || is_free(here.port) {
+                return Err(refused);
             }
+            // The node stays in the list meanwhile: others ask for it.
+            wait::remove(&self.engine.docker, &here.id, what).await?;
+            let other = self.make(&ground, name, Origin::Template, what).await?;
+            self.nodes.remove(name);
+            self.nodes.insert(name.clone(), other);
         }
     }
 
