@@ -481,8 +481,8 @@ impl Runtime for DockerRuntime {
     async fn direct_address(&self, node: &NodeName) -> Result<(String, u16)> {
         // Without the network there is no way at all, and that is what is to be told then.
         self.ground(&format!("find {node}"))?.network.await?;
-        // A name, because a container's address may be another's after both were restarted.
-        self.node(node, &format!("find {node}"))?;
+        // A name, because a container's address may be another's after both were restarted. It holds before the container is made, too:
+        // a standby's files are written beside that.
         Ok((node.to_string(), node::PORT))
     }
 
