@@ -272,7 +272,14 @@ impl Shown<'_> {
         ended: &mut Ended,
     ) -> Result<u8> {
         let seed = self.chaos.as_ref().map(|orders| orders.seed);
-        let recorder = Recorder::of(self.common, &opening, seed)?;
+        let recorder = match Recorder::of(self.common, &opening, seed) {
+            Ok(recorder) => recorder,
+            Err(why) => {
+                // What proved the engine may have made the lab's network.
+                drop(runtime.destroy_all().await);
+                return Err(why);
+            }
+        };
         let mut session = Session::open(runtime, key, opening, recorder)?;
         // Chaos judges what it did itself: nobody else acts there.
         if self.chaos.is_none()

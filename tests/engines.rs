@@ -68,10 +68,11 @@ fn podman_5_without_root_says_what_it_cant() {
 /// The template of the first lab is found by the second, and goes with all the rest: there an image takes no labels from a configuration.
 #[test]
 fn podman_4_knows_its_own_template() {
-    // Nothing of this machine's own labs is seen, which may have their folders there.
+    // Nothing of this machine's own labs is seen, nor of other tests' templates; and nothing of an earlier run is left.
     let script = format!(
-        "LESSONS='01 01'\n{PLAY}\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template\n\
-         mount -t tmpfs tmpfs /var/tmp && \"$0\" clean --all\necho \"cleaned with $?\"\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template"
+        "mount -t tmpfs tmpfs /var/tmp\nexport XDG_CACHE_HOME=/var/tmp/cache\n\"$0\" clean --all >&2\nLESSONS='01 01'\n{PLAY}\n\
+         docker images --format '{{{{.Repository}}}}' | grep -c replab/template\n\
+         \"$0\" clean --all\necho \"cleaned with $?\"\ndocker images --format '{{{{.Repository}}}}' | grep -c replab/template"
     );
     let Some(output) = run("podman-4", &script) else { return };
     let said = String::from_utf8_lossy(&output.stdout);

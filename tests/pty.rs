@@ -722,10 +722,6 @@ fn what_is_no_key_does_nothing() {
         terminal.until_no(said);
         assert!(!terminal.text().contains("down"), "{typed:?}: {}", terminal.text());
     }
-    // An escape that comes in a piece of its own.
-    terminal.keys_at_once("\x1b", "k");
-    terminal.until_text("that key does nothing here");
-    assert!(!terminal.text().contains("down"), "{}", terminal.text());
     leave(&house, &mut terminal);
 }
 

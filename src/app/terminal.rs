@@ -106,6 +106,10 @@ impl Screen {
 
     /// Gives the terminal back and stops. It is taken again when the signal to go on is heard of.
     fn stop(&mut self) -> io::Result<()> {
+        // The kernel stops no first process, as replab is in a container of its own: nothing would tell it to go on.
+        if std::process::id() == 1 {
+            return Ok(());
+        }
         self.away = true;
         give_back();
         drop(plain::print(&format!("replab is stopped: `fg`, or `kill -CONT {}`, goes on\n", std::process::id())));

@@ -60,19 +60,22 @@ pub async fn apply_rule<R: Runtime>(
 /// docs/facts.md). A reload wakes it.
 pub(super) async fn until_promoted(control: &Control, node: &NodeName, steps: &mut Steps) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut wake = began + WAKE_EVERY;
+    // Later and later: each reload is a line in the log, and a promotion that has much to replay takes its time.
+    let mut every = WAKE_EVERY;
+    let mut wake = began + every;
     while control.is_in_recovery().await? {
         if began.elapsed() >= PROMOTE_LIMIT {
             let limit = PROMOTE_LIMIT.as_secs();
             return Err(Failure(format!("{node} is not promoted after {limit} s; see its log")));
         }
         if Instant::now() >= wake {
-            if wake == began + WAKE_EVERY {
+            if every == WAKE_EVERY {
                 steps.sql(node, sql::RELOAD);
                 steps.note("(the reload wakes the startup process, which may wait for wal_retrieve_retry_interval)");
             }
             control.reload().await?;
-            wake = Instant::now() + WAKE_EVERY;
+            every *= 2;
+            wake = Instant::now() + every;
         }
         tokio::time::sleep(PROMOTED_EVERY).await;
     }

@@ -110,7 +110,7 @@ impl Model {
     }
 
     /// The primary at the head of a standby's cascade.
-    fn source_of<'a>(&'a self, node: &'a Node) -> Option<&'a Node> {
+    pub(super) fn source_of<'a>(&'a self, node: &'a Node) -> Option<&'a Node> {
         let mut at = node;
         for _ in 0..self.nodes.len() {
             match &at.upstream {

@@ -161,7 +161,9 @@ impl Model {
         let held = self.needs().held || !server.answers();
         let since_us = self.now.0.saturating_sub(server.seen.unwrap_or(self.now).0);
         let mut all: Vec<(Wait, bool)> = Vec::new();
-        for commit in self.waiting() {
+        // Whoever waited on a server that is down has lost it, and waits no more.
+        let down = matches!(server.state, NodeState::Exited(_));
+        for commit in self.waiting().iter().filter(|_| !down) {
             let who = match commit.application.strip_prefix("replab writer ") {
                 Some(n) => format!("client {n}"),
                 None => format!("pid {}", commit.pid),

@@ -356,8 +356,8 @@ impl Runtime for DockerRuntime {
             self.nodes.keep_files(node.clone(), files);
         }
         let Err(err) = started else { return Ok(()) };
-        // What engines say differs; what is the case can be looked at.
-        let state = node::state(&self.engine.docker, &here.id, &what).await.unwrap_or_default();
+        // What engines say differs; what is the case can be looked at, as long as the engine answers.
+        let Ok(state) = node::state(&self.engine.docker, &here.id, &what).await else { return Err(err) };
         if state.paused == Some(true) {
             Err(hinted(what, "it is frozen", format!("thaw {node}")))
         } else if err.hint.is_none() && state.running != Some(true) && !is_free(here.port) {

@@ -73,7 +73,9 @@ pub fn turns(reader: &mut Reader<'_>, table: &DeTable<'_>) -> BTreeSet<u32> {
             reader.wrong(place, "a step that ends with a version before the one it begins with never comes");
             continue;
         }
-        turns.extend(since.into_iter().chain(until.map(|last| last + 1)));
+        // What is no version is told where it is read.
+        let version = |number: &u32| (10..100).contains(number);
+        turns.extend(since.filter(version).into_iter().chain(until.filter(version).map(|last| last + 1)));
         if turns.len() > TURNS_MAX {
             reader.wrong(place, format!("the steps change with {TURNS_MAX} versions of PostgreSQL at most"));
             return BTreeSet::new();

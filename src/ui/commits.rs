@@ -235,7 +235,7 @@ fn until(model: &Model) -> Option<String> {
     let server = model.serving_node()?;
     if !server.answers() {
         return Some(format!(
-            "{} doesn't answer: who waited is waiting still, as far as the clients know.",
+            "{} does not answer. Clients that waited have had no answer yet.",
             server.name
         ));
     }

@@ -190,14 +190,6 @@ impl Terminal {
         self.hands_free = Instant::now() + if is_key { Duration::ZERO } else { Duration::from_millis(200) };
     }
 
-    /// Types two things, the second so soon after the first as no person does.
-    pub fn keys_at_once(&mut self, first: &str, second: &str) {
-        self.keys(first);
-        self.hands_free = Instant::now() + Duration::from_millis(10);
-        self.keys(second);
-        self.hands_free = Instant::now() + Duration::from_millis(200);
-    }
-
     /// Gives a command at the `:` prompt, and waits until the prompt has gone.
     #[track_caller]
     pub fn command(&mut self, text: &str) {

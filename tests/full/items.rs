@@ -167,7 +167,11 @@ impl Item {
         }
         match output.status.code() {
             Some(0) => self.is_sound(&file),
-            Some(4) if String::from_utf8_lossy(&output.stderr).contains(NO_FREEZER) => Ok(()),
+            Some(4)
+                if engine == "podman-5-rootless" && String::from_utf8_lossy(&output.stderr).contains(NO_FREEZER) =>
+            {
+                Ok(())
+            }
             _ => Err(format!("{}; {}", output.status, log.display())),
         }
     }

@@ -262,15 +262,19 @@ pub fn counted(model: &mut Model, id: OpId, only: &Ids) -> Vec<Effect> {
 /// A node is a standby again; what only it had is gone with its old history.
 fn rejoined(model: &mut Model, name: &NodeName, happened: &Happened) {
     let Happened::Rejoined(how) = happened else { return };
+    let served = model.serving().cloned();
     follow(model, name, &how.source);
     model.is_of_one_with(name, &how.source);
     state(model, name, NodeState::Running);
     if let Some(node) = model.node_mut(name) {
         node.phase = None;
+        // Its settings are those of its source now.
+        node.shortfall = None;
         if let Some(sample) = &mut node.sample {
             sample.role = Role::Standby;
         }
     }
+    leave_waiting_behind(model, served.as_ref());
     let at = model.now;
     model.rejoins.push((at, name.clone(), how.clone()));
     holds_no_more(model, name);
@@ -308,6 +312,10 @@ fn follow(model: &mut Model, standby: &NodeName, upstream: &NodeName) {
 }
 
 fn removed(model: &mut Model, name: &NodeName) -> Vec<Effect> {
+    if model.serving() == Some(name) {
+        // What waited there went with it.
+        model.waiting_told = 0;
+    }
     model.nodes.retain(|n| n.name != *name);
     model.links.forget(name);
     holds_no_more(model, name);

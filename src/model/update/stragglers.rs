@@ -59,7 +59,7 @@ pub fn call_in(model: &mut Model) -> Vec<Effect> {
 /// is being started or thawed it is left alone.
 fn is_back(model: &Model, node: &Node) -> bool {
     let begun = node.seen.zip(node.sample.as_ref()).map(|(seen, sample)| seen.0.saturating_sub(sample.took_us));
-    let coming = |c: &Command| matches!(c, Command::Start(n) | Command::Thaw(n) if *n == node.name);
+    let coming = |c: &Command| matches!(c, Command::Start(n) | Command::Raise(n) | Command::Thaw(n) if *n == node.name);
     let busy = model.ops.values().filter_map(|op| op.command.as_ref()).any(coming);
     node.answers() && !busy && begun.is_some_and(|begun| begun >= node.state_since.0)
 }

@@ -117,13 +117,17 @@ fn tell_shortfall(model: &mut Model, name: &NodeName, lines: &[LogLine]) {
     }
 }
 
-/// Who paused replay. A pause that is seen twice while no setting is too low is somebody's: PostgreSQL's comes with a line in the log.
+/// Who paused replay. A pause that is seen twice, and before a look at the primary, while no setting is too low is somebody's:
+/// PostgreSQL's comes with a line in the log.
 fn see_pause(model: &mut Model, name: &NodeName, before: bool) {
     let Some(node) = model.node(name) else { return };
     let Some(sample) = &node.sample else { return };
     let over = node.shortfall.as_ref().is_some_and(|low| low.is_over(sample));
     let paused = sample.replay_paused;
-    let by_hand = paused && (node.paused_by_hand || (before && model.shortfalls(node).is_empty()));
+    // The primary may have come up with other settings that no look has shown yet.
+    let since = node.before.map(|(at, ..)| at);
+    let known = model.source_of(node).is_none_or(|source| !source.answers() || source.seen > since);
+    let by_hand = paused && (node.paused_by_hand || (before && known && model.shortfalls(node).is_empty()));
     let Some(node) = model.node_mut(name) else { return };
     node.paused_by_hand = by_hand;
     if over {

@@ -23,15 +23,17 @@ use crate::runtime::{Owner, Result, RuntimeError};
 
 /// What the containers of an engine on another host call this one.
 const HOST: &str = "host.docker.internal";
-/// From its start on a container reaches this host within this, or not at all.
-const WAY_LIMIT: Duration = Duration::from_millis(1_500);
+/// A container whose tries have not ended by then hangs. Until then they take their time: on a busy machine it may be long.
+const WAY_LIMIT: Duration = Duration::from_secs(15);
+/// Who came while the last try ended is heard of within this.
+const LATE: Duration = Duration::from_millis(100);
 /// A port is published before its container runs; some engines forward it by a program of their own.
 const PORT_LIMIT: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(50);
 /// The port that the container would serve at. Nobody does; engines that forward ports take connections all the same.
 const PORT: &str = "5432/tcp";
 /// What a connection of a container is made with: a program that every image has.
-const TRY: &str = "pg_isready -q -t 2";
+const TRY: &str = "pg_isready -q -t 1";
 
 /// What was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +97,7 @@ pub(super) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Tries both ways; takes half a second, and two where something doesn't get through.
+    /// Tries both ways; takes half a second, and as long as the tries take where nothing gets through.
     pub(super) async fn prove(&self) -> Result<Reach> {
         let what = "try what containers and this host reach of each other";
         let mut doors = Vec::new();
@@ -108,8 +110,8 @@ impl Probe<'_> {
         }
         let tries: Vec<String> =
             doors.iter().map(|(_, _, name, port)| format!("{TRY} -h {name} -p {port} &")).collect();
-        // It stays for as long as it may be asked.
-        let script = format!("{}\nwait\nexec sleep 5", tries.join("\n"));
+        // It ends with its tries, and not before its port was asked for.
+        let script = format!("{}\nsleep {} &\nwait", tries.join("\n"), PORT_LIMIT.as_secs());
         let made = self.docker.create_container(None::<CreateContainerOptions>, self.container(script)).await;
         let id = made.map_err(|err| failure::engine(what, &err))?.id;
         let reach = self.with_container(&id, doors, what).await;
@@ -141,9 +143,16 @@ impl Probe<'_> {
                 None => self.network.shared,
             })
         };
-        let comes = timeout_at(began + WAY_LIMIT, &mut coming);
+        let ended = timeout_at(began + WAY_LIMIT, wait::stopped(self.docker, id));
+        let comes = async {
+            tokio::select! {
+                biased;
+                way = &mut coming => Some(way),
+                _ = ended => timeout(LATE, &mut coming).await.ok(),
+            }
+        };
         let (ports, way) = tokio::join!(published, comes);
-        let way = way.map_err(|_| names.join(", ")).and_then(|way| way.map_err(|err| err.to_string()));
+        let way = way.ok_or_else(|| names.join(", ")).and_then(|way| way.map_err(|err| err.to_string()));
         // Who comes in by a network's own gateway shares it with this host, and ports are there, too.
         let gateway = way.as_ref().is_ok_and(|(address, _)| !address.ip().is_unspecified());
         Ok(Reach { ports: ports? || gateway, way })
