@@ -377,6 +377,19 @@ fn a_wait_is_shown_when_it_is_long_or_held() {
     );
 }
 
+/// Its clients have lost it: whatever becomes of their commits, they wait for nobody.
+#[test]
+fn nobody_waits_on_a_server_that_is_down() {
+    let mut lab = Lab::live(2);
+    lab.see_all("ANY 1 (s1, s2)", &[]);
+    lab.act("cut p | s1 s2");
+    lab.waiting(&[900, 900]);
+    assert_eq!(lab.model.waits().len(), 2);
+    lab.act("kill p");
+    lab.wait_ms(3_000);
+    assert_eq!(lab.model.waits(), vec![]);
+}
+
 /// What the writer alone knows of: the server's answers can't come.
 #[test]
 fn an_answer_that_is_missed_is_a_wait_when_it_is_long_or_the_way_is_cut() {

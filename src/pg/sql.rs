@@ -194,7 +194,7 @@ pub fn create_slots(names: &[&str]) -> String {
     let names = names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_get_replication_slots() \
-         WHERE slot_name IN ({names}) AND slot_type = 'physical' AND wal_status = 'lost'; \
+         WHERE slot_name = ANY (ARRAY[{names}]::text[]) AND slot_type = 'physical' AND wal_status = 'lost'; \
          SELECT pg_create_physical_replication_slot(name, true) FROM unnest(ARRAY[{names}]::text[]) name \
          WHERE NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name = name)"
     )

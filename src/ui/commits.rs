@@ -234,10 +234,7 @@ fn then(model: &Model, dropped: &str) -> String {
 fn until(model: &Model) -> Option<String> {
     let server = model.serving_node()?;
     if !server.answers() {
-        return Some(format!(
-            "{} does not answer. Clients that waited have had no answer yet.",
-            server.name
-        ));
+        return Some(format!("{} does not answer. Clients that waited have had no answer yet.", server.name));
     }
     let rule = model.serving_rule_at_work()?;
     let there = |n: &&String| model.standing(n).is_some_and(|s| s != Standing::Away);
