@@ -201,13 +201,13 @@ fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'sta
     if script.over() && script.stopped_at().is_none() {
         let (good, bad) = script.tally();
         let (sign, style) = if bad == 0 { ("✔", theme.badge_good) } else { ("✖", theme.badge_bad) };
-        let score = match script.score() {
-            (_, 0) => String::new(),
-            (right, asked) => format!(", {right} of {asked} questions right"),
+        let (score, short) = match script.score() {
+            (_, 0) => (String::new(), String::new()),
+            (right, asked) => (format!(", {right} of {asked} questions right"), format!(", {right}/{asked} right")),
         };
         let all = good + bad;
         let (text, next) = match width {
-            ..60 => (format!("{sign} Finished: {good} of {all} checks held"), ""),
+            ..60 => (format!("{sign} Finished: {good}/{all} held{short}"), ""),
             60..100 => (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves"),
             _ => {
                 (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves the lesson, the lab stays")
