@@ -188,6 +188,23 @@ fn last_check(script: &Script) -> Option<(&str, &crate::model::script::StepResul
     told.map(|(step, result)| (step.name.as_str(), result))
 }
 
+/// The end of a lesson: how many checks held, how many questions were answered right.
+fn finished(script: &Script, width: usize, theme: &Theme) -> Line<'static> {
+    let (good, bad) = script.tally();
+    let (sign, style) = if bad == 0 { ("✔", theme.badge_good) } else { ("✖", theme.badge_bad) };
+    let (score, short) = match script.score() {
+        (_, 0) => (String::new(), String::new()),
+        (right, asked) => (format!(", {right} of {asked} questions right"), format!(", {right}/{asked} right")),
+    };
+    let all = good + bad;
+    let (text, next) = match width {
+        ..60 => (format!("{sign} Finished: {good}/{all} held{short}"), ""),
+        60..100 => (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves"),
+        _ => (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves the lesson, the lab stays"),
+    };
+    Line::from(vec![widgets::badge(&text, style), Span::styled(next, theme.key)])
+}
+
 fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'static> {
     if let (Some(at), None) = (script.stopped_at(), script.reread) {
         let text = format!("✖ Stopped at step {} of {}", at + 1, script.steps.len());
@@ -199,21 +216,7 @@ fn now(script: &Script, model: &Model, width: usize, theme: &Theme) -> Line<'sta
         return Line::from(vec![widgets::badge(&text, theme.badge_bad), Span::styled(next, theme.key)]);
     }
     if script.over() && script.stopped_at().is_none() {
-        let (good, bad) = script.tally();
-        let (sign, style) = if bad == 0 { ("✔", theme.badge_good) } else { ("✖", theme.badge_bad) };
-        let (score, short) = match script.score() {
-            (_, 0) => (String::new(), String::new()),
-            (right, asked) => (format!(", {right} of {asked} questions right"), format!(", {right}/{asked} right")),
-        };
-        let all = good + bad;
-        let (text, next) = match width {
-            ..60 => (format!("{sign} Finished: {good}/{all} held{short}"), ""),
-            60..100 => (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves"),
-            _ => {
-                (format!("{sign} Finished: {good} of {all} checks held{score}."), " X leaves the lesson, the lab stays")
-            }
-        };
-        return Line::from(vec![widgets::badge(&text, style), Span::styled(next, theme.key)]);
+        return finished(script, width, theme);
     }
     if script.reread.is_some() {
         return Line::from(vec![
